@@ -1,0 +1,1 @@
+//! Topics, producers, consumer groups and Kafka request handling over the log

@@ -1,0 +1,1 @@
+//! The forebay program: configuration, command line, roles, ingest, HTTP

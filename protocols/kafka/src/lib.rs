@@ -1,0 +1,1 @@
+//! Bounded Kafka wire codec, generated from definitions; no I/O

@@ -1,0 +1,1 @@
+//! The partitioned log: frames, segments, group commit, recovery, retention, state view

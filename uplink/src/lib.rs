@@ -1,0 +1,1 @@
+//! Store-and-forward from a gateway log to a hub, each record once
