@@ -1,1 +1,12 @@
-//! The forebay program: configuration, command line, roles, ingest, HTTP
+//! The forebay program: configuration, command line, roles, ingest, HTTP.
+//!
+//! This crate composes the others and owns what only a whole program has: the
+//! one configuration file ([`config`]), the commands ([`cli`]), the two roles
+//! and their start and stop ([`roles`]), the MQTT server and the routes into
+//! the log, the HTTP endpoints ([`http`]) and the client that the commands use
+//! ([`client`]). It does not define protocols, the log or replication.
+//!
+//! Start reading at [`roles::run`].
+#![forbid(unsafe_code)]
+
+pub mod config;

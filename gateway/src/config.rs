@@ -1,0 +1,305 @@
+//! The configuration: one TOML file, read once into types that cannot be wrong.
+//!
+//! [`Config::load`] walks the spanned document itself instead of handing it
+//! to a derive, because a derive stops at the first mistake and this program
+//! reports all of them together, each with file, line, key, value and the
+//! expected form. What the walk yields is resolved: durations are
+//! [`std::time::Duration`], sizes are bytes, addresses are parsed, defaults
+//! (see [`defaults`]) are filled in.
+//!
+//! The reference for people is `docs/configuration.md`; `config/gateway.toml`
+//! and `config/hub.toml` are shipped and parsed by a test.
+
+pub mod defaults;
+mod link;
+mod listeners;
+mod mistake;
+pub mod names;
+mod node;
+pub mod quantity;
+mod section;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use mistake::{ConfigError, Mistake};
+use section::Document;
+
+/// A whole configuration, resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Who this node is.
+    pub node: Node,
+    /// The log on disk.
+    pub storage: Storage,
+    /// The MQTT server. `None` on a broker whose file has no `[mqtt]`.
+    pub mqtt: Option<Mqtt>,
+    /// The Kafka protocol server. Both roles have one.
+    pub kafka: Kafka,
+    /// The HTTP server.
+    pub http: Http,
+    /// MQTT path to log topic, in the order of the file; the first match wins.
+    /// Never empty: the default route closes the list when no `#` does.
+    pub routes: Vec<Route>,
+    /// The link to the hub.
+    pub uplink: Option<Uplink>,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+/// The two roles of the one binary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Takes sensor traffic in and forwards it.
+    Gateway,
+    /// The hub: takes what gateways forward.
+    Broker,
+}
+
+/// `[node]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// The name of this node in logs, status and, by default, of its site.
+    pub name: String,
+    /// What this node does.
+    pub role: Role,
+    /// The directory that holds the log.
+    pub data_dir: PathBuf,
+    /// Threads of the asynchronous runtime.
+    pub worker_threads: usize,
+}
+
+/// `[storage]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Storage {
+    /// How long a commit window gathers before it is synced.
+    pub commit_linger: Duration,
+    /// Bytes of one segment file.
+    pub segment_size: u64,
+    /// What is kept.
+    pub retention: Retention,
+    /// What happens when the disk is full.
+    pub when_full: WhenFull,
+    /// How segments get their space ahead of the writes.
+    pub preallocation: Preallocation,
+}
+
+/// `storage.preallocation`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preallocation {
+    /// Zeroes are written ahead: the cheapest small commit.
+    ZeroFill,
+    /// The file system reserves blocks.
+    Fallocate,
+    /// Files grow as they are written.
+    None,
+}
+
+/// `storage.retention`. A `None` is no limit of that kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Whole segments whose newest record is older than this go.
+    pub time: Option<Duration>,
+    /// Bytes kept per partition at most.
+    pub size: Option<u64>,
+    /// Bytes left free on the file system at least.
+    pub keep_free: u64,
+}
+
+/// `storage.when_full`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Acknowledgements are withheld and the sender is told.
+    Reject,
+    /// The oldest segments go, and the loss is recorded as a gap.
+    DropOldest,
+}
+
+/// `[mqtt]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mqtt {
+    /// Where the server listens. Port 0 takes any free port.
+    pub listen: SocketAddr,
+    /// Bytes of one MQTT packet at most, announced to MQTT 5 clients.
+    pub max_packet_size: u32,
+    /// QoS 1 and 2 publishes in flight per client at most.
+    pub receive_maximum: u16,
+    /// The longest session expiry that is granted.
+    pub session_expiry_max: Duration,
+    /// The longest keep alive that is granted.
+    pub keep_alive_max: Duration,
+    /// How long a new connection may take to send CONNECT.
+    pub connect_timeout: Duration,
+    /// Connections open at the same time at most.
+    pub max_connections: u32,
+}
+
+/// `[kafka]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kafka {
+    /// Where the server listens. Port 0 takes any free port.
+    pub listen: SocketAddr,
+    /// The address that clients are told to come back to. `None`: the one bound.
+    pub advertise: Option<HostPort>,
+    /// Whether a Metadata request creates the topic it asks for.
+    pub auto_create_topics: bool,
+    /// Partitions of a topic that is created without a number.
+    pub default_partitions: u32,
+    /// Bytes of one record batch at most.
+    pub max_message_bytes: u32,
+    /// Connections open at the same time at most.
+    pub max_connections: u32,
+}
+
+/// `[http]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// Where the server listens. Port 0 takes any free port.
+    pub listen: SocketAddr,
+}
+
+/// One `[[route]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// An MQTT topic filter. A level may be named, `{machine}`, which matches
+    /// as `+` does and can be used in `key`.
+    pub filter: String,
+    /// The log topic that matching publishes go to.
+    pub topic: String,
+    /// Partitions the topic is created with.
+    pub partitions: u32,
+    /// The record key, with `{name}` for a named level. `None`: the whole path.
+    pub key: Option<String>,
+}
+
+/// `[uplink]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uplink {
+    /// Addresses of the hub, tried in turn.
+    pub bootstrap: Vec<HostPort>,
+    /// The name of this site: topics arrive as `<site>.<topic>`.
+    pub site: String,
+    /// What is forwarded, with its priority.
+    pub topics: Vec<UplinkTopic>,
+    /// Bytes per second at most. `None`: as fast as the link goes.
+    pub max_rate: Option<u64>,
+}
+
+/// One element of `uplink.topics`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UplinkTopic {
+    /// A log topic, or `#` for every topic that no other element names.
+    pub name: String,
+    /// Lower goes first.
+    pub priority: u8,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Lines for people or JSON for machines.
+    pub format: LogFormat,
+    /// A level (`info`) or a filter by module (`info,forebay_storage=debug`).
+    pub level: String,
+}
+
+/// `log.format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line of text per event.
+    Human,
+    /// One JSON object per event.
+    Json,
+}
+
+/// A host name or address with a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    /// A host name, an IPv4 address, or an IPv6 address without brackets.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+}
+
+impl Config {
+    /// Reads and resolves the file at `path`.
+    ///
+    /// # Errors
+    /// The file cannot be read, or it holds mistakes: all of them are listed.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        Self::parse(path, &text)
+    }
+
+    /// Resolves `text`; `path` only names the file in mistakes.
+    ///
+    /// # Errors
+    /// All mistakes of the text together.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let document = Document::new(path, text);
+        let config = Self::resolve(&document);
+        let mistakes = document.into_mistakes();
+        match config {
+            Some(config) if mistakes.is_empty() => Ok(config),
+            _ => Err(ConfigError::Mistakes(mistakes)),
+        }
+    }
+
+    /// Walks the document. `None` when something needed is missing or wrong;
+    /// the mistakes are then in the document.
+    fn resolve(document: &Document<'_>) -> Option<Self> {
+        let table = document.table()?;
+        let root = document.root(&table);
+        let (node_section, node) = node::node(&root);
+        let role = node.role.unwrap_or(Role::Gateway);
+        let storage = node::storage(&root, role);
+        let mqtt = listeners::mqtt(&root, role);
+        let kafka = listeners::kafka(&root);
+        let http = listeners::http(&root);
+        let (routes, routes_at) = link::routes(&root);
+        let uplink = link::uplink(&root, node.name.as_deref());
+        let log = node::log(&root);
+        root.finish();
+        node_section.finish();
+
+        let config = Self {
+            node: node.complete()?,
+            storage,
+            mqtt,
+            kafka,
+            http,
+            routes,
+            uplink,
+            log,
+        };
+        config.check_combinations(document, routes_at);
+        Some(config)
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gateway => "gateway",
+            Self::Broker => "broker",
+        })
+    }
+}

@@ -1,0 +1,126 @@
+//! Every default and every bound of the configuration, with its reason.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// Listeners stay on this machine unless the file says otherwise: there is no
+/// authentication on them, so reaching the plant network is a decision.
+pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// The port that IANA registered for MQTT without TLS.
+pub const MQTT_LISTEN: SocketAddr = SocketAddr::new(LOOPBACK, 1883);
+
+/// The port that every Kafka client assumes.
+pub const KAFKA_LISTEN: SocketAddr = SocketAddr::new(LOOPBACK, 9092);
+
+/// The customary unprivileged HTTP port.
+pub const HTTP_LISTEN: SocketAddr = SocketAddr::new(LOOPBACK, 8080);
+
+/// Two threads: one can decode while the other encodes, and each further one
+/// costs an allocator arena. Storage has its own threads, so a slow disk does
+/// not occupy these.
+pub const WORKER_THREADS: usize = 2;
+/// More threads than this is a mistyped number on the machines this runs on.
+pub const WORKER_THREADS_MAX: u64 = 256;
+
+/// No waiting: an idle log syncs at once, and under load the window gathers
+/// for as long as the former sync takes anyway.
+pub const COMMIT_LINGER: Duration = Duration::ZERO;
+/// A sender waits for its acknowledgement for at least the linger; above one
+/// second MQTT clients with short timeouts begin to reconnect.
+pub const COMMIT_LINGER_MAX: Duration = Duration::from_secs(1);
+
+/// Retention works by whole segments: 16 MiB is a few hours of one busy
+/// sensor topic, and small enough that a 1 GiB card holds dozens of them.
+pub const SEGMENT_SIZE: u64 = 16 << 20;
+/// Hubs hold many gateways' data; fewer files matter more there.
+pub const SEGMENT_SIZE_BROKER: u64 = 128 << 20;
+/// Below this, headers, preallocation and file handling outweigh the data.
+pub const SEGMENT_SIZE_MIN: u64 = 1 << 20;
+/// Offsets inside a segment are 32 bits wide in the index.
+pub const SEGMENT_SIZE_MAX: u64 = 2 << 30;
+
+/// A week bridges a long weekend without the link plus the days to notice it.
+/// Kafka's own default as well.
+pub const RETENTION_TIME: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// A file system that runs out entirely cannot even record what it dropped;
+/// 512 MiB also leaves room for the journal, logs and an upgrade.
+pub const KEEP_FREE: u64 = 512 << 20;
+
+/// A reading is some hundred bytes; 1 MiB lets pictures and waveforms of a
+/// vibration sensor pass and keeps 1,000 hostile clients under 1 GiB.
+pub const MQTT_MAX_PACKET_SIZE: u32 = 1 << 20;
+/// Smaller packets could not carry a CONNECT with a will.
+pub const MQTT_MAX_PACKET_SIZE_MIN: u64 = 1 << 10;
+/// The largest remaining length that MQTT can express (section 1.5.5).
+pub const MQTT_MAX_PACKET_SIZE_MAX: u64 = 268_435_455;
+
+/// Publishes wait for the disk; at 5 ms per sync, 1,024 in flight let one
+/// client send 200,000 messages a second.
+pub const MQTT_RECEIVE_MAXIMUM: u16 = 1024;
+
+/// A sensor that was away for a week comes back to its subscriptions; what a
+/// session costs is a cursor, not a queue.
+pub const MQTT_SESSION_EXPIRY_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Session expiry is a 32-bit number of seconds (MQTT 5, 3.1.2.11.2).
+pub const MQTT_SESSION_EXPIRY_CEILING: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// A dead peer is noticed after one and a half keep alives; the field is a
+/// 16-bit number of seconds, and an hour still finds a dead sensor in a shift.
+pub const MQTT_KEEP_ALIVE_MAX: Duration = Duration::from_secs(3600);
+/// Keep alive is a 16-bit number of seconds (MQTT 5, 3.1.2.10).
+pub const MQTT_KEEP_ALIVE_CEILING: Duration = Duration::from_secs(u16::MAX as u64);
+
+/// A client sends CONNECT with its first segment; ten seconds forgive a slow
+/// radio link and limit what silent connections hold.
+pub const MQTT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A longer wait only helps a client that means harm.
+pub const MQTT_CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(300);
+
+/// More than a plant's sensors; with some kilobytes per connection, 10,000 idle
+/// ones fit into 100 MB.
+pub const MQTT_MAX_CONNECTIONS: u32 = 10_000;
+/// Consumers and gateways are far fewer than sensors.
+pub const KAFKA_MAX_CONNECTIONS: u32 = 1_000;
+/// A process has at most about a million file descriptors on Linux
+/// (`fs.nr_open`).
+pub const MAX_CONNECTIONS_MAX: u64 = 1_000_000;
+
+/// A first `kcat -P` on a new name works, as with Kafka's own default.
+pub const KAFKA_AUTO_CREATE_TOPICS: bool = true;
+
+/// One partition keeps all readings of a topic in one order; who needs
+/// parallel readers says so per route.
+pub const PARTITIONS: u32 = 1;
+/// Each partition costs a directory, a file and preallocated space.
+pub const PARTITIONS_MAX: u64 = 1_024;
+
+/// Kafka's default of `message.max.bytes`, so that producers tuned for Kafka
+/// pass unchanged.
+pub const KAFKA_MAX_MESSAGE_BYTES: u32 = 1_048_588;
+/// Fits one reading with its headers.
+pub const KAFKA_MAX_MESSAGE_BYTES_MIN: u64 = 1 << 10;
+/// A batch is held in memory as a whole; 64 MiB is half of a small board's
+/// budget.
+pub const KAFKA_MAX_MESSAGE_BYTES_MAX: u64 = 64 << 20;
+
+/// The topic of publishes that no route names.
+pub const ROUTE_TOPIC: &str = "readings";
+/// The filter of the default route: everything.
+pub const ROUTE_FILTER: &str = "#";
+/// Routes are tried one after the other for every new path; a table of this
+/// length is written by a script, not by a person.
+pub const ROUTES_MAX: usize = 1_000;
+
+/// The priority of an uplink topic that names none: after those that do.
+pub const UPLINK_PRIORITY: u8 = 1;
+/// Ten levels are more than anyone can tell apart.
+pub const UPLINK_PRIORITY_MAX: u64 = 9;
+/// A slower cap could not carry one full batch in the request timeout.
+pub const UPLINK_MAX_RATE_MIN: u64 = 1 << 10;
+/// One address per hub node suffices.
+pub const UPLINK_BOOTSTRAP_MAX: usize = 16;
+
+/// Starts, stops, alarms and link changes; nothing per message.
+pub const LOG_LEVEL: &str = "info";

@@ -1,0 +1,175 @@
+//! `[mqtt]`, `[kafka]` and `[http]`: what listens, and the checks that look
+//! at several listeners together.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::node::{duration_within, size_within};
+use super::section::{Document, Section};
+use super::{Config, Http, Kafka, Mqtt, Role, defaults, names};
+
+const LISTEN: &str = "expected an address with a port, such as \"127.0.0.1:1883\" or \"[::]:1883\" (host names cannot be listened on)";
+
+/// Reads `[mqtt]`. A gateway has an MQTT server even without the section; a
+/// broker only with it.
+pub(super) fn mqtt(root: &Section<'_>, role: Role) -> Option<Mqtt> {
+    let section = root.table("mqtt");
+    let whole_seconds = Duration::from_secs(1);
+    let mqtt = Mqtt {
+        listen: listen(&section).unwrap_or(defaults::MQTT_LISTEN),
+        max_packet_size: size_within(
+            &section,
+            "max_packet_size",
+            defaults::MQTT_MAX_PACKET_SIZE_MIN,
+            defaults::MQTT_MAX_PACKET_SIZE_MAX,
+        )
+        .and_then(|bytes| u32::try_from(bytes).ok())
+        .unwrap_or(defaults::MQTT_MAX_PACKET_SIZE),
+        receive_maximum: section
+            .number("receive_maximum", 1, u64::from(u16::MAX))
+            .and_then(|number| u16::try_from(number).ok())
+            .unwrap_or(defaults::MQTT_RECEIVE_MAXIMUM),
+        session_expiry_max: duration_within(
+            &section,
+            "session_expiry_max",
+            Duration::ZERO,
+            defaults::MQTT_SESSION_EXPIRY_CEILING,
+            "expected a duration of at most 4294967295s, such as \"7d\"",
+        )
+        .unwrap_or(defaults::MQTT_SESSION_EXPIRY_MAX),
+        keep_alive_max: duration_within(
+            &section,
+            "keep_alive_max",
+            whole_seconds,
+            defaults::MQTT_KEEP_ALIVE_CEILING,
+            "expected a duration from \"1s\" to \"65535s\"",
+        )
+        .unwrap_or(defaults::MQTT_KEEP_ALIVE_MAX),
+        connect_timeout: duration_within(
+            &section,
+            "connect_timeout",
+            whole_seconds,
+            defaults::MQTT_CONNECT_TIMEOUT_MAX,
+            "expected a duration from \"1s\" to \"5m\"",
+        )
+        .unwrap_or(defaults::MQTT_CONNECT_TIMEOUT),
+        max_connections: max_connections(&section).unwrap_or(defaults::MQTT_MAX_CONNECTIONS),
+    };
+    section.finish();
+    (section.is_present() || role == Role::Gateway).then_some(mqtt)
+}
+
+/// Reads `[kafka]`.
+pub(super) fn kafka(root: &Section<'_>) -> Kafka {
+    let section = root.table("kafka");
+    let kafka = Kafka {
+        listen: listen(&section).unwrap_or(defaults::KAFKA_LISTEN),
+        advertise: section.parsed(
+            "advertise",
+            "expected a host and port that clients can reach, such as \"hub.plant.example:9092\"",
+            |text| names::host_port(text).filter(|address| address.port != 0),
+        ),
+        auto_create_topics: section
+            .flag("auto_create_topics")
+            .unwrap_or(defaults::KAFKA_AUTO_CREATE_TOPICS),
+        default_partitions: section
+            .number("default_partitions", 1, defaults::PARTITIONS_MAX)
+            .and_then(|number| u32::try_from(number).ok())
+            .unwrap_or(defaults::PARTITIONS),
+        max_message_bytes: size_within(
+            &section,
+            "max_message_bytes",
+            defaults::KAFKA_MAX_MESSAGE_BYTES_MIN,
+            defaults::KAFKA_MAX_MESSAGE_BYTES_MAX,
+        )
+        .and_then(|bytes| u32::try_from(bytes).ok())
+        .unwrap_or(defaults::KAFKA_MAX_MESSAGE_BYTES),
+        max_connections: max_connections(&section).unwrap_or(defaults::KAFKA_MAX_CONNECTIONS),
+    };
+    section.finish();
+    if kafka.listen.ip().is_unspecified() && !section.has("advertise") {
+        section.mistake(
+            "listen",
+            "expected `kafka.advertise` beside a listener on all addresses: clients need one address to come back to, such as advertise = \"hub.plant.example:9092\"",
+        );
+    }
+    kafka
+}
+
+/// Reads `[http]`.
+pub(super) fn http(root: &Section<'_>) -> Http {
+    let section = root.table("http");
+    let http = Http {
+        listen: listen(&section).unwrap_or(defaults::HTTP_LISTEN),
+    };
+    section.finish();
+    http
+}
+
+impl Config {
+    /// Checks what no single key can tell.
+    pub(super) fn check_combinations(&self, document: &Document<'_>, has_routes: bool) {
+        self.check_ports(document);
+        if has_routes && self.mqtt.is_none() {
+            document.mistake(
+                "route",
+                "expected no [[route]] on a broker without [mqtt]: routes place MQTT publishes",
+            );
+        }
+        if let Some(uplink) = &self.uplink {
+            let own = self.kafka.listen.to_string();
+            let advertised = self.kafka.advertise.as_ref().map(ToString::to_string);
+            for (index, hub) in uplink.bootstrap.iter().enumerate() {
+                let hub = hub.to_string();
+                if hub == own || Some(&hub) == advertised.as_ref() {
+                    document.mistake(
+                        &format!("uplink.bootstrap[{index}]"),
+                        "expected the address of the hub, got the address of this node itself",
+                    );
+                }
+            }
+        }
+        if self.storage.segment_size < u64::from(self.kafka.max_message_bytes) {
+            document.mistake(
+                "kafka.max_message_bytes",
+                "expected at most storage.segment_size: a batch lies in one segment",
+            );
+        }
+    }
+
+    /// Two listeners on one port fail at bind time, in whichever order they
+    /// start; it is a mistake of the file.
+    fn check_ports(&self, document: &Document<'_>) {
+        let mut listeners: Vec<(&str, SocketAddr)> = Vec::new();
+        if let Some(mqtt) = &self.mqtt {
+            listeners.push(("mqtt.listen", mqtt.listen));
+        }
+        listeners.push(("kafka.listen", self.kafka.listen));
+        listeners.push(("http.listen", self.http.listen));
+        for (index, (key, address)) in listeners.iter().enumerate() {
+            for (other_key, other) in &listeners[..index] {
+                if collide(*address, *other) {
+                    document.mistake(
+                        key,
+                        format!("expected another port than {other_key}, which listens on {other}"),
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let all = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && (all || a.ip() == b.ip())
+}
+
+fn listen(section: &Section<'_>) -> Option<SocketAddr> {
+    section.parsed("listen", LISTEN, |text| text.parse().ok())
+}
+
+fn max_connections(section: &Section<'_>) -> Option<u32> {
+    section
+        .number("max_connections", 1, defaults::MAX_CONNECTIONS_MAX)
+        .and_then(|number| u32::try_from(number).ok())
+}

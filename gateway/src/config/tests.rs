@@ -1,0 +1,194 @@
+//! Golden mistakes: a whole file in, the whole report out.
+use std::path::Path;
+
+use super::*;
+
+const GOOD: &str = r#"
+[node]
+name = "press-shop-1"
+role = "gateway"
+data_dir = "/var/lib/forebay"
+"#;
+
+fn mistakes(text: &str) -> String {
+    match Config::parse(Path::new("f.toml"), text) {
+        Ok(config) => format!("no mistake: {config:?}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn resolved(text: &str) -> Config {
+    Config::parse(Path::new("f.toml"), text).expect("the text is a valid configuration")
+}
+
+#[test]
+fn the_shortest_file_has_loopback_defaults() {
+    let config = resolved(GOOD);
+    assert_eq!(
+        config.mqtt.as_ref().map(|m| m.listen),
+        Some(defaults::MQTT_LISTEN)
+    );
+    assert_eq!(config.kafka.listen, defaults::KAFKA_LISTEN);
+    assert_eq!(config.http.listen, defaults::HTTP_LISTEN);
+    assert_eq!(config.uplink, None);
+    let default_route = Route {
+        filter: "#".to_owned(),
+        topic: "readings".to_owned(),
+        partitions: 1,
+        key: None,
+    };
+    assert_eq!(config.routes, [default_route]);
+}
+
+#[test]
+fn a_broker_has_mqtt_only_when_it_says_so() {
+    let broker = GOOD.replace("gateway", "broker");
+    assert_eq!(resolved(&broker).mqtt, None);
+    assert!(resolved(&format!("{broker}[mqtt]\n")).mqtt.is_some());
+}
+
+#[test]
+fn all_mistakes_are_reported_together_in_file_order() {
+    let text = r##"
+[node]
+nme = "x"
+role = "server"
+data_dir = "var/lib"
+
+[storage]
+commit_linger = 5
+segment_size = "16 megabytes"
+retention = { time = "7 days", size = "8GiB", keepfree = "1GiB" }
+when_full = "drop"
+
+[mqtt]
+listen = "localhost:1883"
+max_packet_sise = "1MiB"
+
+[kafka]
+listen = "0.0.0.0:9092"
+
+[http]
+listen = "127.0.0.1:9092"
+
+[[route]]
+filter = "plant/#/x"
+topic = "a b"
+partitions = 0
+
+[uplink]
+bootstrap = ["hub"]
+topics = [ { name = "#" , prio = 1 } ]
+max_rate = "10MiB"
+
+[telemetry]
+on = true
+"##;
+    assert_eq!(
+        mistakes(text),
+        r##"f.toml:2: node.name: missing; expected the name of this node, such as "press-shop-1"
+f.toml:3: node.nme = "x": unknown key; did you mean `node.name`?
+f.toml:4: node.role = "server": expected "gateway" or "broker"
+f.toml:5: node.data_dir = "var/lib": expected an absolute directory, such as "/var/lib/forebay"
+f.toml:8: storage.commit_linger = 5: expected a duration from "0ms" to "1s", got a number
+f.toml:9: storage.segment_size = "16 megabytes": expected a size from "1MiB" to "2GiB", such as "16MiB"
+f.toml:10: storage.retention.keepfree = "1GiB": unknown key; did you mean `storage.retention.keep_free`?
+f.toml:10: storage.retention.time = "7 days": expected a duration such as "7d", or "unlimited"
+f.toml:11: storage.when_full = "drop": expected "reject" or "drop-oldest"
+f.toml:14: mqtt.listen = "localhost:1883": expected an address with a port, such as "127.0.0.1:1883" or "[::]:1883" (host names cannot be listened on)
+f.toml:15: mqtt.max_packet_sise = "1MiB": unknown key; did you mean `mqtt.max_packet_size`?
+f.toml:18: kafka.listen = "0.0.0.0:9092": expected `kafka.advertise` beside a listener on all addresses: clients need one address to come back to, such as advertise = "hub.plant.example:9092"
+f.toml:24: route[0].filter = "plant/#/x": expected '#' only as the whole last level of the filter
+f.toml:25: route[0].topic = "a b": expected a topic name of letters, digits, '.', '_' and '-', got ' '
+f.toml:26: route[0].partitions = 0: expected a whole number from 1 to 1024
+f.toml:29: uplink.bootstrap[0] = "hub": expected a list of host and port, such as ["hub:9092"]
+f.toml:30: uplink.topics[0].prio = 1: unknown key; did you mean `uplink.topics[0].priority`?
+f.toml:31: uplink.max_rate = "10MiB": expected a rate of at least "1KiB/s", such as "10MiB/s", or "unlimited"
+f.toml:33: telemetry: unknown key; known here: node, storage, mqtt, kafka, http, route, uplink, log
+19 mistakes"##
+    );
+}
+
+#[test]
+fn impossible_combinations_are_mistakes() {
+    let clash = format!("{GOOD}[http]\nlisten = \"127.0.0.1:1883\"\n");
+    assert_eq!(
+        mistakes(&clash),
+        "f.toml:7: http.listen = \"127.0.0.1:1883\": expected another port than mqtt.listen, which listens on 127.0.0.1:1883\n1 mistake"
+    );
+    let own_hub = format!("{GOOD}[uplink]\nbootstrap = [\"127.0.0.1:9092\"]\n");
+    assert_eq!(
+        mistakes(&own_hub),
+        "f.toml:7: uplink.bootstrap[0] = \"127.0.0.1:9092\": expected the address of the hub, got the address of this node itself\n1 mistake"
+    );
+    let routed_broker = format!(
+        "{}[[route]]\nfilter = \"#\"\ntopic = \"a\"\n",
+        GOOD.replace("gateway", "broker")
+    );
+    assert!(mistakes(&routed_broker).contains("expected no [[route]] on a broker without [mqtt]"));
+    let shadowed = format!(
+        "{GOOD}[[route]]\nfilter = \"#\"\ntopic = \"a\"\n[[route]]\nfilter = \"b\"\ntopic = \"b\"\n"
+    );
+    assert!(
+        mistakes(&shadowed)
+            .contains("f.toml:10: route[1].filter = \"b\": expected a route that can match")
+    );
+    let small = format!("{GOOD}[storage]\nretention = {{ size = \"1MiB\" }}\n");
+    assert!(
+        mistakes(&small).contains("expected retention.size to hold at least one segment of 16MiB")
+    );
+}
+
+#[test]
+fn port_zero_collides_with_nothing() {
+    let text = format!(
+        "{GOOD}[mqtt]\nlisten = \"127.0.0.1:0\"\n[kafka]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n"
+    );
+    assert_eq!(resolved(&text).http.listen.port(), 0);
+}
+
+#[test]
+fn a_line_that_is_not_toml_does_not_hide_the_others() {
+    let text = format!("{GOOD}[storage]\ncommit_linger = 5ms\nsegment_size = \"x\"\n");
+    let report = mistakes(&text);
+    assert!(report.starts_with("f.toml:7: expected TOML: "), "{report}");
+    assert!(
+        report.contains("f.toml:8: storage.segment_size = \"x\": expected a size"),
+        "{report}"
+    );
+    assert!(report.ends_with("2 mistakes"), "{report}");
+}
+
+#[test]
+fn the_shipped_files_parse() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
+    let gateway = Config::load(&root.join("gateway.toml")).expect("gateway.toml is valid");
+    assert_eq!(gateway.node.role, Role::Gateway);
+    assert!(gateway.uplink.is_some());
+    let hub = Config::load(&root.join("hub.toml")).expect("hub.toml is valid");
+    assert_eq!(hub.node.role, Role::Broker);
+}
+
+/// Every key that the walk knows stands in the shipped gateway file, set or
+/// commented out, and in the reference.
+#[test]
+fn the_shipped_file_and_the_reference_know_every_key() {
+    let known = "name role data_dir worker_threads commit_linger segment_size retention when_full \
+        preallocation listen max_packet_size receive_maximum session_expiry_max keep_alive_max \
+        connect_timeout max_connections advertise auto_create_topics default_partitions \
+        max_message_bytes filter topic partitions key bootstrap site topics max_rate format level";
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let file = std::fs::read_to_string(root.join("config/gateway.toml")).expect("the file exists");
+    let reference =
+        std::fs::read_to_string(root.join("docs/configuration.md")).expect("the file exists");
+    for key in known.split_whitespace() {
+        assert!(
+            file.contains(&format!("{key} = ")),
+            "config/gateway.toml lacks {key}"
+        );
+        assert!(
+            reference.contains(&format!("`{key}`")),
+            "docs/configuration.md lacks {key}"
+        );
+    }
+}
