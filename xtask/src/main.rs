@@ -1,3 +1,8 @@
-//! Entry point.
+//! Entry point of `cargo xtask`.
+#![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    xtask::cli::main(std::env::args().skip(1).collect())
+}

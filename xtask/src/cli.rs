@@ -1,0 +1,54 @@
+//! Which command runs, and its exit code.
+
+use std::process::ExitCode;
+
+use crate::args::Args;
+use crate::failure::{Failure, Outcome};
+use crate::tidy;
+
+const HELP: &str = "\
+Developer commands of Forebay.
+
+Usage: cargo xtask COMMAND [OPTIONS]
+
+Commands:
+  tidy      check crate edges, file sizes, words, licences and attributes
+";
+
+/// EX_USAGE of sysexits.h.
+const EXIT_USAGE: u8 = 64;
+
+/// Runs the command that `words` name.
+#[must_use]
+pub fn main(mut words: Vec<String>) -> ExitCode {
+    if words.is_empty() {
+        print!("{HELP}");
+        return ExitCode::from(EXIT_USAGE);
+    }
+    let command = words.remove(0);
+    let result = match command.as_str() {
+        "--help" | "-h" | "help" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        "tidy" => with_help(words, tidy::HELP, tidy::command),
+        other => Err(Failure::new(format!(
+            "unknown command {other:?}; see cargo xtask --help"
+        ))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask {command}: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn with_help(words: Vec<String>, help: &str, run: fn(Args) -> Outcome) -> Outcome {
+    if words.iter().any(|word| word == "--help" || word == "-h") {
+        print!("{help}");
+        return Ok(());
+    }
+    run(Args::new(words))
+}
