@@ -12,4 +12,7 @@
 pub mod args;
 pub mod cli;
 pub mod failure;
+pub mod loopfs;
+pub mod node;
 pub mod tidy;
+pub mod wire;
