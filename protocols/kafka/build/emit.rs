@@ -145,7 +145,9 @@ fn emit_struct(out: &mut String, context: &Context<'_>, structure: &Struct) {
     } else {
         line(out, &format!("/// `{name}` within [`{}`].", message.name));
     }
-    line(out, "#[derive(Debug, Clone, PartialEq)]");
+    let derived = structure.fields.iter().all(|field| field.default.is_none());
+    let default = if derived { ", Default" } else { "" };
+    line(out, &format!("#[derive(Debug, Clone, PartialEq{default})]"));
     line(out, &format!("pub struct {name} {{"));
     for field in &structure.fields {
         let versions = field.versions.describe(api.versions);
@@ -163,7 +165,9 @@ fn emit_struct(out: &mut String, context: &Context<'_>, structure: &Struct) {
         line(out, "pub unknown_tagged_fields: Vec<(u32, bytes::Bytes)>,");
     }
     line(out, "}");
-    emit_default(out, api, structure);
+    if !derived {
+        emit_default(out, api, structure);
+    }
     line(out, &format!("impl crate::Message for {name} {{"));
     emit_decode(out, context, structure);
     emit_encode(out, context, structure);
@@ -277,23 +281,23 @@ fn decode_value(field: &Field) -> String {
     };
     if field.is_array {
         let element = decode_base(&field.base, "");
-        return format!("reader.{nullable}array(flexible, |reader| Ok({element}))?");
+        return format!("reader.{nullable}array(flexible, |reader| {element})?");
     }
-    decode_base(&field.base, nullable)
+    decode_base(&field.base, nullable) + "?"
 }
 
 fn decode_base(base: &Base, nullable: &str) -> String {
     match base {
-        Base::Bool => "reader.bool()?".into(),
-        Base::Int8 => "reader.i8()?".into(),
-        Base::Int16 => "reader.i16()?".into(),
-        Base::Int32 => "reader.i32()?".into(),
-        Base::Int64 => "reader.i64()?".into(),
-        Base::Uuid => "reader.uuid()?".into(),
-        Base::Str => format!("reader.{nullable}string(flexible)?"),
-        Base::Bytes => format!("reader.{nullable}bytes(flexible)?"),
+        Base::Bool => "reader.bool()".into(),
+        Base::Int8 => "reader.i8()".into(),
+        Base::Int16 => "reader.i16()".into(),
+        Base::Int32 => "reader.i32()".into(),
+        Base::Int64 => "reader.i64()".into(),
+        Base::Uuid => "reader.uuid()".into(),
+        Base::Str => format!("reader.{nullable}string(flexible)"),
+        Base::Bytes => format!("reader.{nullable}bytes(flexible)"),
         Base::Struct(inner) => format!(
-            "<{} as crate::Message>::decode(reader, version)?",
+            "<{} as crate::Message>::decode(reader, version)",
             inner.name
         ),
     }
