@@ -105,7 +105,7 @@ pub enum Preallocation {
 pub struct Retention {
     /// Whole segments whose newest record is older than this go.
     pub time: Option<Duration>,
-    /// Bytes kept per partition at most.
+    /// Bytes of all topics together; the oldest segments go first.
     pub size: Option<u64>,
     /// Bytes left free on the file system at least.
     pub keep_free: u64,

@@ -78,11 +78,11 @@ pub const MQTT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A longer wait only helps a client that means harm.
 pub const MQTT_CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(300);
 
-/// More than a plant's sensors; with some kilobytes per connection, 10,000 idle
-/// ones fit into 100 MB.
-pub const MQTT_MAX_CONNECTIONS: u32 = 10_000;
-/// Consumers and gateways are far fewer than sensors.
-pub const KAFKA_MAX_CONNECTIONS: u32 = 1_000;
+/// Ten thousand sensors and some tools. With a few kilobytes for an idle one
+/// that is below 100 MB.
+pub const MQTT_MAX_CONNECTIONS: u32 = 12_000;
+/// The broker's own limit, argued there.
+pub const KAFKA_MAX_CONNECTIONS: u32 = 12_000;
 /// A process has at most about a million file descriptors on Linux
 /// (`fs.nr_open`).
 pub const MAX_CONNECTIONS_MAX: u64 = 1_000_000;
@@ -93,8 +93,9 @@ pub const KAFKA_AUTO_CREATE_TOPICS: bool = true;
 /// One partition keeps all readings of a topic in one order; who needs
 /// parallel readers says so per route.
 pub const PARTITIONS: u32 = 1;
-/// Each partition costs a directory, a file and preallocated space.
-pub const PARTITIONS_MAX: u64 = 1_024;
+/// Each partition costs a directory, a file and preallocated space. The broker
+/// has the same limit.
+pub const PARTITIONS_MAX: u64 = 1_000;
 
 /// Kafka's default of `message.max.bytes`, so that producers tuned for Kafka
 /// pass unchanged.

@@ -136,7 +136,7 @@ pub(super) fn uplink(root: &Section<'_>, node_name: Option<&str>) -> Option<Upli
 
 fn topics(uplink: &Section<'_>) -> Vec<UplinkTopic> {
     const TOPICS: &str = "expected a list of tables such as [ { name = \"alerts\", priority = 0 }, { name = \"#\", priority = 1 } ]";
-    const NAME: &str = "expected a topic name, or \"#\" for all topics that are not named";
+    const NAME: &str = "expected a topic name, a family such as \"raw.#\", or \"#\" for all topics that are not named";
     let everything = || UplinkTopic {
         name: "#".to_owned(),
         priority: defaults::UPLINK_PRIORITY,
@@ -148,7 +148,7 @@ fn topics(uplink: &Section<'_>) -> Vec<UplinkTopic> {
     let mut topics: Vec<UplinkTopic> = Vec::new();
     for section in uplink.tables("topics", TOPICS) {
         let name = section.text("name", NAME, |text| match text {
-            "#" => Ok(text.to_owned()),
+            _ if is_family(text) => Ok(text.to_owned()),
             _ => check_topic(text).map(|()| text.to_owned()),
         });
         let priority = section
@@ -164,4 +164,20 @@ fn topics(uplink: &Section<'_>) -> Vec<UplinkTopic> {
         topics.push(UplinkTopic { name, priority });
     }
     topics
+}
+
+/// Whether the text is a filter over topic names, whose levels are separated
+/// by dots: `raw.#`, `line.+.alerts`.
+fn is_family(text: &str) -> bool {
+    let mut levels = text.split('.').peekable();
+    let mut has_wildcard = false;
+    while let Some(level) = levels.next() {
+        match level {
+            "+" => has_wildcard = true,
+            "#" if levels.peek().is_none() => has_wildcard = true,
+            _ if check_topic(level).is_ok() => {}
+            _ => return false,
+        }
+    }
+    has_wildcard
 }

@@ -100,7 +100,7 @@ f.toml:15: mqtt.max_packet_sise = "1MiB": unknown key; did you mean `mqtt.max_pa
 f.toml:18: kafka.listen = "0.0.0.0:9092": expected `kafka.advertise` beside a listener on all addresses: clients need one address to come back to, such as advertise = "hub.plant.example:9092"
 f.toml:24: route[0].filter = "plant/#/x": expected '#' only as the whole last level of the filter
 f.toml:25: route[0].topic = "a b": expected a topic name of letters, digits, '.', '_' and '-', got ' '
-f.toml:26: route[0].partitions = 0: expected a whole number from 1 to 1024
+f.toml:26: route[0].partitions = 0: expected a whole number from 1 to 1000
 f.toml:29: uplink.bootstrap[0] = "hub": expected a list of host and port, such as ["hub:9092"]
 f.toml:30: uplink.topics[0].prio = 1: unknown key; did you mean `uplink.topics[0].priority`?
 f.toml:31: uplink.max_rate = "10MiB": expected a rate of at least "1KiB/s", such as "10MiB/s", or "unlimited"

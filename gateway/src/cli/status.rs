@@ -1,0 +1,270 @@
+//! `forebay status`.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use clap::Args;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{CommandError, print_json};
+use crate::config::quantity::{show_duration, show_size};
+use crate::config::{HostPort, names};
+use crate::status::{StatusReport, UplinkReport};
+
+/// The node answers from memory; more than this means that it hangs.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A report of 1,000 topics with 1,000 partitions would be some 100 MB; what a
+/// person looks at is far smaller.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  forebay status
+  forebay status --http hub:8080 --json | jq .uplink.lag_records")]
+pub struct StatusArgs {
+    /// The HTTP address of the node
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080", value_parser = parse_http_address)]
+    http: HostPort,
+    /// Print the node's answer as it is
+    #[arg(long)]
+    json: bool,
+}
+
+/// Asks the node and prints what it says.
+///
+/// # Errors
+/// The node does not answer.
+pub async fn execute(args: StatusArgs) -> Result<bool, CommandError> {
+    let answer = fetch(&args.http).await?;
+    if args.json {
+        print_json(&answer)?;
+        return Ok(true);
+    }
+    let report: StatusReport = serde_json::from_value(answer)
+        .map_err(|error| CommandError::Usage(not_a_node(&args.http, &error)))?;
+    io::stdout().lock().write_all(render(&report).as_bytes())?;
+    Ok(true)
+}
+
+/// Renders a report for a person.
+#[must_use]
+pub fn render(report: &StatusReport) -> String {
+    let mut lines = vec![format!(
+        "{} {}, version {}, up {}",
+        report.role,
+        report.node,
+        report.version,
+        show_duration(Duration::from_secs(report.uptime_seconds))
+    )];
+    let mut listeners = format!("kafka {}, http {}", report.listeners.kafka, report.listeners.http);
+    if let Some(mqtt) = &report.listeners.mqtt {
+        listeners = format!("mqtt {mqtt}, {listeners}");
+    }
+    lines.push(format!("listens   {listeners}"));
+    lines.push(format!(
+        "disk      {} used, {} free{}",
+        show_size(report.storage.used_bytes),
+        show_size(report.storage.free_bytes),
+        if report.storage.full { ", FULL" } else { "" }
+    ));
+    if let Some(mqtt) = &report.mqtt {
+        lines.push(format!(
+            "mqtt      {} connections, {} sessions, {} publishes in, {} out",
+            mqtt.connections, mqtt.sessions, mqtt.publishes_in, mqtt.publishes_out
+        ));
+    }
+    if let Some(uplink) = &report.uplink {
+        render_uplink(uplink, &mut lines);
+    }
+    for alarm in &report.storage.alarms {
+        lines.push(format!("ALARM     {alarm}"));
+    }
+    if !report.topics.is_empty() {
+        lines.push(String::new());
+        render_topics(report, &mut lines);
+    }
+    lines.join("\n") + "\n"
+}
+
+fn render_uplink(uplink: &UplinkReport, lines: &mut Vec<String>) {
+    let buffer = match uplink.hours_of_buffer_left {
+        Some(hours) if hours >= 48.0 => format!("{:.0} days of buffer left", hours / 24.0),
+        Some(hours) => format!("{hours:.1} hours of buffer left"),
+        None => "nothing comes in".to_owned(),
+    };
+    lines.push(format!(
+        "uplink    {}, {} records ({}) behind, {:.0}/s in, {:.0}/s out, {buffer}",
+        if uplink.connected { "connected" } else { "DISCONNECTED" },
+        uplink.lag_records,
+        show_size(uplink.lag_bytes),
+        uplink.ingest_records_per_second,
+        uplink.drain_records_per_second,
+    ));
+    if let Some(error) = &uplink.last_error
+        && !uplink.connected
+    {
+        lines.push(format!("          {error}"));
+    }
+    for partition in uplink.partitions.iter().filter(|partition| partition.stopped) {
+        lines.push(format!(
+            "STOPPED   {}/{}: {}",
+            partition.topic, partition.partition, partition.state
+        ));
+    }
+}
+
+fn render_topics(report: &StatusReport, lines: &mut Vec<String>) {
+    let width = report
+        .topics
+        .iter()
+        .map(|topic| topic.name.len())
+        .max()
+        .unwrap_or(0)
+        .max("topic".len());
+    lines.push(format!(
+        "{:width$}  {:>4}  {:>12}  {:>12}  {:>10}  {:>4}",
+        "topic", "part", "start", "durable", "size", "gaps"
+    ));
+    for topic in &report.topics {
+        for partition in &topic.partitions {
+            lines.push(format!(
+                "{:width$}  {:>4}  {:>12}  {:>12}  {:>10}  {:>4}",
+                topic.name,
+                partition.partition,
+                partition.log_start,
+                partition.durable,
+                show_size(partition.size_bytes),
+                partition.gaps.len()
+            ));
+        }
+    }
+}
+
+/// Asks a node for its status.
+///
+/// # Errors
+/// The node does not answer, or what answers is not a node.
+pub async fn fetch(address: &HostPort) -> Result<serde_json::Value, CommandError> {
+    let body = get(address, "/api/v1/status").await?;
+    serde_json::from_slice(&body).map_err(|error| CommandError::Usage(not_a_node(address, &error)))
+}
+
+fn not_a_node(address: &HostPort, error: &serde_json::Error) -> String {
+    format!("{address} does not answer as a forebay node does: {error}")
+}
+
+/// Gets a path by HTTP/1.1 and returns the body of a 200 answer.
+async fn get(address: &HostPort, path: &str) -> Result<Vec<u8>, CommandError> {
+    let exchange = async {
+        let mut stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream
+            .take(ANSWER_BYTES_MAX)
+            .read_to_end(&mut answer)
+            .await?;
+        Ok::<_, io::Error>(answer)
+    };
+    let answer = match timeout(ANSWER_TIMEOUT, exchange).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            return Err(CommandError::Usage(format!(
+                "nothing listens on {address} (connection refused); is forebay running, and is that its [http] listen address?"
+            )));
+        }
+        Ok(Err(error)) => {
+            return Err(CommandError::Usage(format!("cannot ask {address}: {error}")));
+        }
+        Err(_) => {
+            return Err(CommandError::Usage(format!(
+                "{address} did not answer within {} s",
+                ANSWER_TIMEOUT.as_secs()
+            )));
+        }
+    };
+    body_of(&answer).ok_or_else(|| {
+        CommandError::Usage(format!("{address} did not answer GET {path} with 200"))
+    })
+}
+
+fn body_of(answer: &[u8]) -> Option<Vec<u8>> {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
+    answer
+        .starts_with(b"HTTP/1.1 200")
+        .then(|| answer[end + 4..].to_vec())
+}
+
+fn parse_http_address(text: &str) -> Result<HostPort, String> {
+    names::host_port(text)
+        .or_else(|| names::host_port(&format!("{text}:8080")))
+        .ok_or_else(|| "expected host:port, such as 127.0.0.1:8080".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{Listeners, PartitionStatus, StorageStatus, TopicStatus};
+
+    #[test]
+    fn a_report_is_one_screen() {
+        let report = StatusReport {
+            node: "press-shop-1".to_owned(),
+            role: "gateway".to_owned(),
+            version: "0.1.0".to_owned(),
+            uptime_seconds: 93_784,
+            listeners: Listeners {
+                mqtt: None,
+                kafka: "127.0.0.1:9092".to_owned(),
+                http: "127.0.0.1:8080".to_owned(),
+            },
+            storage: StorageStatus {
+                free_bytes: 3 << 30,
+                used_bytes: 5 << 20,
+                alarms: vec!["topic a/0: offsets 3..5 are damaged".to_owned()],
+                ..StorageStatus::default()
+            },
+            topics: vec![TopicStatus {
+                name: "vibration".to_owned(),
+                partitions: vec![PartitionStatus {
+                    durable: 42,
+                    size_bytes: 1 << 20,
+                    ..PartitionStatus::default()
+                }],
+            }],
+            uplink: Some(UplinkReport {
+                lag_records: 7,
+                lag_bytes: 700,
+                ingest_records_per_second: 12.0,
+                hours_of_buffer_left: Some(13.25),
+                last_error: Some("connection refused".to_owned()),
+                ..UplinkReport::default()
+            }),
+            mqtt: None,
+        };
+        assert_eq!(
+            render(&report),
+            "gateway press-shop-1, version 0.1.0, up 1d2h\n\
+             listens   kafka 127.0.0.1:9092, http 127.0.0.1:8080\n\
+             disk      5MiB used, 3GiB free\n\
+             uplink    DISCONNECTED, 7 records (700B) behind, 12/s in, 0/s out, 13.2 hours of buffer left\n\
+             \x20         connection refused\n\
+             ALARM     topic a/0: offsets 3..5 are damaged\n\
+             \n\
+             topic      part         start       durable        size  gaps\n\
+             vibration     0             0            42        1MiB     0\n"
+        );
+    }
+
+    #[test]
+    fn only_a_200_has_a_body() {
+        assert_eq!(body_of(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n{}"), Some(b"{}".to_vec()));
+        assert_eq!(body_of(b"HTTP/1.1 503 no\r\n\r\n{}"), None);
+        assert_eq!(body_of(b"garbage"), None);
+    }
+}

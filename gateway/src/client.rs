@@ -1,0 +1,241 @@
+//! A small Kafka client for the commands: one connection, one request at a
+//! time, plain sentences when something fails.
+//!
+//! It talks to the node it was pointed at and follows no leaders: a gateway
+//! and a single hub lead all their partitions. Programs use a real client
+//! library; this one exists so that the binary needs nothing beside it.
+
+pub mod records;
+pub mod topics;
+
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use forebay_kafka::{Request, decode_response, encode_request};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::config::HostPort;
+
+/// How the commands introduce themselves in the node's logs.
+const CLIENT_ID: &str = "forebay-cli";
+
+/// A node on a plant network answers a connect within milliseconds; five
+/// seconds cover a lost SYN and its second repetition.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longer than any wait that a request here asks for (a topic's creation, a
+/// long-polling fetch).
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A fetch asks for at most 4 MiB and may get one batch more than that; what
+/// is beyond this is not a Kafka answer.
+const FRAME_BYTES_MAX: usize = 128 << 20;
+
+/// One connection to a node.
+#[derive(Debug)]
+pub struct Client {
+    stream: TcpStream,
+    address: String,
+    correlation: i32,
+}
+
+/// Why a command got no answer, or an answer it cannot use.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens there.
+    #[error("nothing listens on {address} (connection refused); is forebay running, and is that its [kafka] listen address?")]
+    Refused {
+        /// Where the client tried.
+        address: String,
+    },
+    /// The connection could not be opened for another reason.
+    #[error("cannot connect to {address}: {source}")]
+    Connect {
+        /// Where the client tried.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The connection broke.
+    #[error("the connection to {address} broke: {source}; is that a Kafka port?")]
+    Broken {
+        /// The node.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No answer in time.
+    #[error("{address} did not answer within {} s", limit.as_secs())]
+    Silent {
+        /// The node.
+        address: String,
+        /// How long the client waited.
+        limit: Duration,
+    },
+    /// What came back is not Kafka.
+    #[error("{address} answered something that is not the Kafka protocol: {reason}")]
+    Protocol {
+        /// The node.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The node refused.
+    #[error("{subject}: {}", refusal(*code, message.as_deref()))]
+    Refusal {
+        /// What was asked, such as `topic vibration`.
+        subject: String,
+        /// The Kafka error code.
+        code: i16,
+        /// The node's own words.
+        message: Option<String>,
+    },
+}
+
+impl Client {
+    /// Connects to a node.
+    ///
+    /// # Errors
+    /// Nobody listens, the name is unknown, or the network does not answer.
+    pub async fn connect(address: &HostPort) -> Result<Self, ClientError> {
+        let shown = address.to_string();
+        let connect = TcpStream::connect((address.host.as_str(), address.port));
+        let stream = timeout(CONNECT_TIMEOUT, connect)
+            .await
+            .map_err(|_| ClientError::Silent {
+                address: shown.clone(),
+                limit: CONNECT_TIMEOUT,
+            })?
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::ConnectionRefused => ClientError::Refused {
+                    address: shown.clone(),
+                },
+                _ => ClientError::Connect {
+                    address: shown.clone(),
+                    source,
+                },
+            })?;
+        // Requests are single small writes; waiting to join them helps nobody.
+        let _ = stream.set_nodelay(true);
+        Ok(Self {
+            stream,
+            address: shown,
+            correlation: 0,
+        })
+    }
+
+    /// Sends one request and waits for its answer.
+    ///
+    /// # Errors
+    /// The connection broke, nothing came in time, or it is not Kafka.
+    pub async fn call<R: Request>(
+        &mut self,
+        request: &R,
+        version: i16,
+    ) -> Result<R::Response, ClientError> {
+        self.correlation = self.correlation.wrapping_add(1);
+        let frame = encode_request(request, version, self.correlation, Some(CLIENT_ID))
+            .map_err(|error| self.protocol(error.to_string()))?;
+        let exchange = async {
+            self.stream.write_all(&frame).await?;
+            read_frame(&mut self.stream).await
+        };
+        let answer = match timeout(ANSWER_TIMEOUT, exchange).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(source)) => {
+                return Err(ClientError::Broken {
+                    address: self.address.clone(),
+                    source,
+                });
+            }
+            Err(_) => {
+                return Err(ClientError::Silent {
+                    address: self.address.clone(),
+                    limit: ANSWER_TIMEOUT,
+                });
+            }
+        };
+        let (correlation, response) = decode_response::<R>(answer, version)
+            .map_err(|error| self.protocol(error.to_string()))?;
+        if correlation != self.correlation {
+            return Err(self.protocol(format!(
+                "correlation id {correlation}, expected {}",
+                self.correlation
+            )));
+        }
+        Ok(response)
+    }
+
+    /// The node as it was named.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    fn protocol(&self, reason: String) -> ClientError {
+        ClientError::Protocol {
+            address: self.address.clone(),
+            reason,
+        }
+    }
+}
+
+/// Turns an error code into a refusal; zero is no error.
+fn check(subject: &str, code: i16, message: Option<&str>) -> Result<(), ClientError> {
+    if code == 0 {
+        return Ok(());
+    }
+    Err(ClientError::Refusal {
+        subject: subject.to_owned(),
+        code,
+        message: message.map(str::to_owned),
+    })
+}
+
+async fn read_frame(stream: &mut TcpStream) -> io::Result<Bytes> {
+    let length = stream.read_i32().await?;
+    let length = usize::try_from(length)
+        .ok()
+        .filter(|length| *length <= FRAME_BYTES_MAX)
+        .ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("it announces an answer of {length} bytes"),
+            )
+        })?;
+    let mut frame = Vec::new();
+    stream
+        .take(length as u64)
+        .read_to_end(&mut frame)
+        .await
+        .and_then(|read| {
+            if read == length {
+                Ok(Bytes::from(frame))
+            } else {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
+        })
+}
+
+/// A sentence for an error code of the Kafka protocol.
+fn refusal(code: i16, message: Option<&str>) -> String {
+    let plain = match code {
+        1 => "that offset is outside what the log holds",
+        3 => "there is no such topic or partition",
+        6 => "this node does not lead that partition",
+        17 => "that is not a valid topic name",
+        36 => "a topic of that name exists already",
+        37 => "that number of partitions is not possible",
+        40 => "that configuration is not possible",
+        42 => "the request is not valid",
+        56 => "the disk of the node is full or failing",
+        _ => "the node refused",
+    };
+    match message {
+        Some(message) if !message.is_empty() => format!("{plain}: {message} (error {code})"),
+        _ => format!("{plain} (error {code})"),
+    }
+}

@@ -1,0 +1,170 @@
+//! The node's figures as Prometheus metrics, named `forebay_*`.
+//!
+//! The figures are set from a [`StatusReport`] when they are scraped, so the
+//! two views of a node agree. Other parts of the program record their own
+//! counters through the `metrics` facade into the same recorder.
+
+use metrics::{counter, describe_counter, describe_gauge, gauge};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+
+use crate::status::{CommitLatency, MqttStatus, StatusReport, TopicStatus, UplinkReport};
+
+/// The recorder of this process.
+pub struct Figures {
+    handle: PrometheusHandle,
+}
+
+impl Figures {
+    /// Installs the recorder for the process. A second one in the same process
+    /// would see nothing, so this is called once, at start.
+    ///
+    /// # Errors
+    /// There is a recorder already.
+    pub fn install() -> Result<Self, metrics::SetRecorderError<metrics_exporter_prometheus::PrometheusRecorder>> {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        metrics::set_global_recorder(recorder)?;
+        describe();
+        Ok(Self { handle })
+    }
+
+    /// Sets the figures of the report and renders all of them.
+    #[must_use]
+    pub fn render(&self, report: &StatusReport) -> String {
+        gauge!("forebay_info", "node" => report.node.clone(), "role" => report.role.clone(), "version" => report.version.clone()).set(1.0);
+        gauge!("forebay_uptime_seconds").set(report.uptime_seconds as f64);
+        let storage = &report.storage;
+        gauge!("forebay_storage_free_bytes").set(storage.free_bytes as f64);
+        gauge!("forebay_storage_used_bytes").set(storage.used_bytes as f64);
+        gauge!("forebay_storage_pending_bytes").set(storage.pending_bytes as f64);
+        gauge!("forebay_storage_full").set(f64::from(u8::from(storage.full)));
+        gauge!("forebay_storage_alarms").set(storage.alarms.len() as f64);
+        counter!("forebay_storage_commits_total").absolute(storage.commits);
+        counter!("forebay_storage_device_bytes_total").absolute(storage.device_bytes_written);
+        for topic in &report.topics {
+            set_topic(topic);
+        }
+        if let Some(mqtt) = &report.mqtt {
+            set_mqtt(mqtt);
+        }
+        if let Some(uplink) = &report.uplink {
+            set_uplink(uplink);
+        }
+        self.handle.run_upkeep();
+        self.handle.render() + &commit_histogram(&storage.commit_latency)
+    }
+}
+
+/// The latency of commits as a Prometheus histogram. The log keeps the buckets
+/// itself, and the `metrics` facade takes single samples only, so the text is
+/// written here.
+fn commit_histogram(latency: &CommitLatency) -> String {
+    const NAME: &str = "forebay_storage_commit_seconds";
+    let mut text = format!(
+        "\n# HELP {NAME} From closing a commit window to its being durable\n# TYPE {NAME} histogram\n"
+    );
+    for (bound_us, count) in &latency.buckets_us {
+        let bound = *bound_us as f64 / 1e6;
+        text.push_str(&format!("{NAME}_bucket{{le=\"{bound}\"}} {count}\n"));
+    }
+    let (count, sum) = (latency.count, latency.sum_us as f64 / 1e6);
+    text.push_str(&format!(
+        "{NAME}_bucket{{le=\"+Inf\"}} {count}\n{NAME}_sum {sum}\n{NAME}_count {count}\n"
+    ));
+    text
+}
+
+fn set_topic(topic: &TopicStatus) {
+    for partition in &topic.partitions {
+        let labels = [
+            ("topic", topic.name.clone()),
+            ("partition", partition.partition.to_string()),
+        ];
+        gauge!("forebay_partition_log_start_offset", &labels).set(partition.log_start as f64);
+        gauge!("forebay_partition_durable_offset", &labels).set(partition.durable as f64);
+        gauge!("forebay_partition_log_end_offset", &labels).set(partition.log_end as f64);
+        gauge!("forebay_partition_size_bytes", &labels).set(partition.size_bytes as f64);
+        gauge!("forebay_partition_gaps", &labels).set(partition.gaps.len() as f64);
+    }
+}
+
+fn set_mqtt(mqtt: &MqttStatus) {
+    gauge!("forebay_mqtt_connections").set(mqtt.connections as f64);
+    gauge!("forebay_mqtt_sessions").set(mqtt.sessions as f64);
+    counter!("forebay_mqtt_publishes_in_total").absolute(mqtt.publishes_in);
+    counter!("forebay_mqtt_publishes_out_total").absolute(mqtt.publishes_out);
+}
+
+fn set_uplink(uplink: &UplinkReport) {
+    gauge!("forebay_uplink_connected").set(f64::from(u8::from(uplink.connected)));
+    gauge!("forebay_uplink_lag_records").set(uplink.lag_records as f64);
+    gauge!("forebay_uplink_lag_bytes").set(uplink.lag_bytes as f64);
+    gauge!("forebay_uplink_drain_records_per_second").set(uplink.drain_records_per_second);
+    gauge!("forebay_uplink_ingest_records_per_second").set(uplink.ingest_records_per_second);
+    // Infinity is how Prometheus writes "never".
+    let hours = uplink.hours_of_buffer_left.unwrap_or(f64::INFINITY);
+    gauge!("forebay_uplink_buffer_hours_left").set(hours);
+    for partition in &uplink.partitions {
+        let labels = [
+            ("topic", partition.topic.clone()),
+            ("partition", partition.partition.to_string()),
+        ];
+        gauge!("forebay_uplink_acknowledged_offset", &labels).set(partition.acknowledged as f64);
+        gauge!("forebay_uplink_stopped", &labels).set(f64::from(u8::from(partition.stopped)));
+    }
+}
+
+fn describe() {
+    describe_gauge!("forebay_info", "The node, its role and version; always 1");
+    describe_gauge!("forebay_uptime_seconds", "Seconds since the node was ready");
+    describe_gauge!("forebay_storage_free_bytes", "Free bytes of the file system that holds the log");
+    describe_gauge!("forebay_storage_used_bytes", "Bytes of all segments");
+    describe_gauge!("forebay_storage_pending_bytes", "Bytes appended and not yet durable");
+    describe_gauge!("forebay_storage_full", "Whether the disk counts as full");
+    describe_gauge!("forebay_storage_alarms", "Alarms that need a person");
+    describe_counter!("forebay_storage_commits_total", "Commit windows made durable");
+    describe_counter!("forebay_storage_device_bytes_total", "Bytes written to files by commits");
+    describe_gauge!("forebay_partition_log_start_offset", "First offset that is kept");
+    describe_gauge!("forebay_partition_durable_offset", "Every record below this offset is on disk and visible");
+    describe_gauge!("forebay_partition_log_end_offset", "Offset that the next record gets");
+    describe_gauge!("forebay_partition_size_bytes", "Bytes of the partition's segments");
+    describe_gauge!("forebay_partition_gaps", "Recorded ranges of offsets without records");
+    describe_gauge!("forebay_mqtt_connections", "Open MQTT connections");
+    describe_gauge!("forebay_mqtt_sessions", "MQTT sessions, connected or not");
+    describe_counter!("forebay_mqtt_publishes_in_total", "Publishes received");
+    describe_counter!("forebay_mqtt_publishes_out_total", "Publishes delivered");
+    describe_gauge!("forebay_uplink_connected", "Whether the connection to the hub is up");
+    describe_gauge!("forebay_uplink_lag_records", "Records that are here and not yet at the hub");
+    describe_gauge!("forebay_uplink_lag_bytes", "Stored bytes that are not yet at the hub, estimated");
+    describe_gauge!("forebay_uplink_drain_records_per_second", "Records per second acknowledged by the hub");
+    describe_gauge!("forebay_uplink_ingest_records_per_second", "Records per second that come in");
+    describe_gauge!("forebay_uplink_buffer_hours_left", "Hours until the buffer is full with the link down");
+    describe_gauge!("forebay_uplink_acknowledged_offset", "Every record below this offset is at the hub");
+    describe_gauge!("forebay_uplink_stopped", "Whether the link of this partition waits for a person");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::commit_histogram;
+    use crate::status::CommitLatency;
+
+    #[test]
+    fn the_commit_latency_is_a_prometheus_histogram() {
+        let latency = CommitLatency {
+            buckets_us: vec![(100, 1), (2_500, 3)],
+            count: 4,
+            sum_us: 5_000_000,
+            last_us: 7,
+        };
+        assert_eq!(
+            commit_histogram(&latency),
+            "\n# HELP forebay_storage_commit_seconds From closing a commit window to its being durable\n\
+             # TYPE forebay_storage_commit_seconds histogram\n\
+             forebay_storage_commit_seconds_bucket{le=\"0.0001\"} 1\n\
+             forebay_storage_commit_seconds_bucket{le=\"0.0025\"} 3\n\
+             forebay_storage_commit_seconds_bucket{le=\"+Inf\"} 4\n\
+             forebay_storage_commit_seconds_sum 5\n\
+             forebay_storage_commit_seconds_count 4\n"
+        );
+    }
+}

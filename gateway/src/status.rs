@@ -1,0 +1,162 @@
+//! What a node says about itself: the answer of `/api/v1/status`.
+//!
+//! `forebay status` reads the same types back, so the two cannot drift apart.
+
+use serde::{Deserialize, Serialize};
+
+/// A whole node at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// The name of the node.
+    pub node: String,
+    /// `gateway` or `broker`.
+    pub role: String,
+    /// The version of the program.
+    pub version: String,
+    /// Seconds since the node was ready.
+    pub uptime_seconds: u64,
+    /// Where the node listens.
+    pub listeners: Listeners,
+    /// The log on disk.
+    pub storage: StorageStatus,
+    /// Every topic, by name.
+    pub topics: Vec<TopicStatus>,
+    /// The link to the hub, when there is one.
+    pub uplink: Option<UplinkReport>,
+    /// The MQTT server, when there is one.
+    pub mqtt: Option<MqttStatus>,
+}
+
+/// The addresses that were bound.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listeners {
+    /// The MQTT server.
+    pub mqtt: Option<String>,
+    /// The Kafka protocol server.
+    pub kafka: String,
+    /// The HTTP server.
+    pub http: String,
+}
+
+/// The disk and what waits for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StorageStatus {
+    /// Bytes free on the file system of the data directory.
+    pub free_bytes: u64,
+    /// Bytes of all segments.
+    pub used_bytes: u64,
+    /// Bytes appended and not yet durable.
+    pub pending_bytes: u64,
+    /// Commit windows since the start.
+    pub commits: u64,
+    /// How long commits took.
+    pub commit_latency: CommitLatency,
+    /// Bytes written to the device since the start.
+    pub device_bytes_written: u64,
+    /// Whether appends are refused, or the oldest data is dropped.
+    pub full: bool,
+    /// What needs a person: damage, a full disk.
+    pub alarms: Vec<String>,
+}
+
+/// How long commits took, from closing a window to its being durable.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitLatency {
+    /// Upper bounds in microseconds, each with the commits at or below it.
+    pub buckets_us: Vec<(u64, u64)>,
+    /// All commits.
+    pub count: u64,
+    /// Sum of all, in microseconds.
+    pub sum_us: u64,
+    /// The newest, in microseconds.
+    pub last_us: u64,
+}
+
+/// One topic.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicStatus {
+    /// The name.
+    pub name: String,
+    /// Its partitions, by index.
+    pub partitions: Vec<PartitionStatus>,
+}
+
+/// One partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionStatus {
+    /// The index.
+    pub partition: u32,
+    /// The first offset that is kept.
+    pub log_start: u64,
+    /// Every record below this offset is on disk and visible.
+    pub durable: u64,
+    /// The offset that the next record gets.
+    pub log_end: u64,
+    /// Bytes of its segments.
+    pub size_bytes: u64,
+    /// Ranges without records.
+    pub gaps: Vec<GapStatus>,
+}
+
+/// A recorded range of offsets without records.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GapStatus {
+    /// The first missing offset.
+    pub from: u64,
+    /// The first offset behind the gap.
+    pub to: u64,
+    /// Why the records are missing.
+    pub reason: String,
+}
+
+/// The link to the hub.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct UplinkReport {
+    /// Whether the connection is up.
+    pub connected: bool,
+    /// Records that are here and not yet at the hub.
+    pub lag_records: u64,
+    /// Their stored bytes, estimated.
+    pub lag_bytes: u64,
+    /// Records per second that the hub acknowledges.
+    pub drain_records_per_second: f64,
+    /// Records per second that come in.
+    pub ingest_records_per_second: f64,
+    /// Hours until the buffer is full with the link down. `None` when nothing
+    /// comes in.
+    pub hours_of_buffer_left: Option<f64>,
+    /// The newest failure, cleared by nothing.
+    pub last_error: Option<String>,
+    /// Every forwarded partition.
+    pub partitions: Vec<UplinkPartition>,
+}
+
+/// One forwarded partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UplinkPartition {
+    /// The topic here.
+    pub topic: String,
+    /// The partition, the same on both sides.
+    pub partition: u32,
+    /// Every record below this offset is at the hub.
+    pub acknowledged: u64,
+    /// Records between that and the durable end.
+    pub lag_records: u64,
+    /// What the link does, or why it stopped.
+    pub state: String,
+    /// Whether it waits for a person.
+    pub stopped: bool,
+}
+
+/// The MQTT server.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MqttStatus {
+    /// Connections open at the moment.
+    pub connections: u64,
+    /// Sessions, connected or not.
+    pub sessions: u64,
+    /// Publishes received since the start.
+    pub publishes_in: u64,
+    /// Publishes delivered since the start.
+    pub publishes_out: u64,
+}
