@@ -149,4 +149,22 @@ error_codes! {
     VOTER_NOT_FOUND = 127;
     INVALID_REGULAR_EXPRESSION = 128;
     REBOOTSTRAP_REQUIRED = 129;
+    STREAMS_INVALID_TOPOLOGY = 130;
+    STREAMS_INVALID_TOPOLOGY_EPOCH = 131;
+    STREAMS_TOPOLOGY_FENCED = 132;
+    SHARE_SESSION_LIMIT_REACHED = 133;
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::ResponseError;
+
+    #[test]
+    fn every_code_has_the_name_that_another_implementation_gives_it() {
+        for code in (-1..=133).filter(|code| *code != 0) {
+            let ours = super::name(code).replace('_', "").to_lowercase();
+            let theirs = format!("{:?}", ResponseError::try_from_code(code).unwrap());
+            assert_eq!(ours, theirs.to_lowercase(), "{code}");
+        }
+    }
 }
