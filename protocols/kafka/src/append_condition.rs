@@ -110,7 +110,10 @@ impl AppendCondition {
         let lineage = u32::from_be_bytes(array(&body[25..29]));
         let gap_to = i64::from_be_bytes(array(&body[29..37]));
         if expected_offset < 0 || gap_to < -1 || (gap_to >= 0 && gap_to <= expected_offset) {
-            return Err(AppendConditionError::Offsets { expected_offset, gap_to });
+            return Err(AppendConditionError::Offsets {
+                expected_offset,
+                gap_to,
+            });
         }
         Ok(Self {
             expected_offset,
@@ -146,20 +149,29 @@ pub fn lineage(
 }
 
 fn array<const N: usize>(slice: &[u8]) -> [u8; N] {
-    slice.try_into().expect("the slice bounds above have the array's length")
+    slice
+        .try_into()
+        .expect("the slice bounds above have the array's length")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const CONDITION: AppendCondition =
-        AppendCondition { expected_offset: 41, incarnation: [7; 16], lineage: 99, gap_to: Some(50) };
+    const CONDITION: AppendCondition = AppendCondition {
+        expected_offset: 41,
+        incarnation: [7; 16],
+        lineage: 99,
+        gap_to: Some(50),
+    };
 
     #[test]
     fn a_condition_survives_the_wire() {
         for gap_to in [None, Some(50)] {
-            let condition = AppendCondition { gap_to, ..CONDITION };
+            let condition = AppendCondition {
+                gap_to,
+                ..CONDITION
+            };
             assert_eq!(AppendCondition::decode(&condition.encode()), Ok(condition));
         }
     }
@@ -177,17 +189,25 @@ mod tests {
 
     #[test]
     fn a_gap_that_does_not_lead_forward_is_refused() {
-        let backwards = AppendCondition { gap_to: Some(41), ..CONDITION };
+        let backwards = AppendCondition {
+            gap_to: Some(41),
+            ..CONDITION
+        };
         assert_eq!(
             AppendCondition::decode(&backwards.encode()),
-            Err(AppendConditionError::Offsets { expected_offset: 41, gap_to: 41 })
+            Err(AppendConditionError::Offsets {
+                expected_offset: 41,
+                gap_to: 41
+            })
         );
     }
 
     #[test]
     fn lineage_tells_null_from_empty_and_is_never_none() {
         let sum = |crc: u32, bytes: &[u8]| {
-            bytes.iter().fold(crc, |crc, byte| crc.wrapping_mul(31).wrapping_add(u32::from(*byte)))
+            bytes.iter().fold(crc, |crc, byte| {
+                crc.wrapping_mul(31).wrapping_add(u32::from(*byte))
+            })
         };
         let null = lineage(sum, 1, 2, None, Some(b"v"));
         let empty = lineage(sum, 1, 2, Some(b""), Some(b"v"));

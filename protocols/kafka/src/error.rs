@@ -59,6 +59,14 @@ pub enum DecodeError {
         /// Position of the varint.
         at: usize,
     },
+    /// A tagged field repeats or does not follow a lower tag.
+    #[error("tag {tag} at byte {at} is not above the tag before it")]
+    TagOrder {
+        /// Position of the tag.
+        at: usize,
+        /// The tag.
+        tag: u32,
+    },
     /// A field is null in a version that does not allow it.
     #[error("field is null, expected a value in this version")]
     Null,

@@ -20,6 +20,7 @@
 include!(concat!(env!("OUT_DIR"), "/with_request.rs"));
 
 mod api_key;
+pub mod append_condition;
 mod error;
 pub mod error_code;
 mod frame;

@@ -193,7 +193,8 @@ impl Reader {
     /// took the field; the others are returned in order.
     ///
     /// # Errors
-    /// When a field is truncated, or a known one is not read to its end.
+    /// When a field is truncated, tags do not ascend (KIP-482), or a known
+    /// field is not read to its end.
     pub fn tagged_fields(
         &mut self,
         mut known: impl FnMut(u32, &mut Self) -> Result<bool, DecodeError>,
@@ -202,8 +203,14 @@ impl Reader {
         // A tagged field takes at least its tag and its length.
         self.check(count.saturating_mul(2))?;
         let mut unknown = Vec::new();
+        let mut lowest = 0;
         for _ in 0..count {
+            let at = self.at;
             let tag = self.unsigned_varint()?;
+            if u64::from(tag) < lowest {
+                return Err(DecodeError::TagOrder { at, tag });
+            }
+            lowest = u64::from(tag) + 1;
             let length = self.unsigned_varint()? as usize;
             self.check(length)?;
             let mut value = Self {
