@@ -162,11 +162,14 @@ fn check(file: &Path) -> ExitCode {
                 None => String::new(),
             };
             print_line(format_args!(
-                "{} is fine: {} {}, {} routes{uplink}",
+                "{} is fine: {} {}, {}{uplink}",
                 file.display(),
                 config.node.role,
                 config.node.name,
-                config.routes.len(),
+                match config.routes.len() {
+                    1 => "1 route".to_owned(),
+                    routes => format!("{routes} routes"),
+                },
             ))
         }
         Err(error) => refuse(&error),

@@ -46,7 +46,9 @@ pub struct Client {
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens there.
-    #[error("nothing listens on {address} (connection refused); is forebay running, and is that its [kafka] listen address?")]
+    #[error(
+        "nothing listens on {address} (connection refused); is forebay running, and is that its [kafka] listen address?"
+    )]
     Refused {
         /// Where the client tried.
         address: String,

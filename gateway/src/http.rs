@@ -5,6 +5,9 @@
 
 pub mod figures;
 
+#[cfg(test)]
+mod tests;
+
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -78,7 +81,10 @@ async fn readyz(State(shared): State<Shared>) -> Response {
 /// Prometheus text exposition format, version 0.0.4.
 async fn metrics(State(shared): State<Shared>) -> Response {
     let text = shared.figures.render(&shared.subject.report());
-    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    let kind = [(
+        header::CONTENT_TYPE,
+        "text/plain; version=0.0.4; charset=utf-8",
+    )];
     (kind, text).into_response()
 }
 

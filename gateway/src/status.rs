@@ -148,15 +148,31 @@ pub struct UplinkPartition {
     pub stopped: bool,
 }
 
-/// The MQTT server.
+/// The MQTT server. Totals count from the start of the process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MqttStatus {
     /// Connections open at the moment.
     pub connections: u64,
+    /// Connections accepted.
+    pub connections_total: u64,
+    /// Connections closed because there were too many.
+    pub connections_refused: u64,
+    /// Connections closed because the client broke the protocol.
+    pub violations: u64,
     /// Sessions, connected or not.
     pub sessions: u64,
-    /// Publishes received since the start.
-    pub publishes_in: u64,
-    /// Publishes delivered since the start.
-    pub publishes_out: u64,
+    /// Subscriptions of connected sessions.
+    pub subscriptions: u64,
+    /// Retained messages.
+    pub retained: u64,
+    /// Publishes appended to the log, by quality of service.
+    pub publishes_in: [u64; 3],
+    /// Messages sent to subscribers, by quality of service.
+    pub publishes_out: [u64; 3],
+    /// Offsets that retention removed before a session had read them.
+    pub deliveries_lost: u64,
+    /// Times that a connection was not read because the disk was behind.
+    pub backpressure: u64,
+    /// Publishes refused for any reason: full disk, quota, size, topic.
+    pub publishes_refused: u64,
 }

@@ -129,9 +129,11 @@ pub async fn execute(args: AuditArgs) -> Result<bool, CommandError> {
                     start: 0,
                     end: 0,
                 });
-            let found =
-                compare_partition((&mut gateway, &source.name, theirs), (&mut hub, &copy_name, ours))
-                    .await?;
+            let found = compare_partition(
+                (&mut gateway, &source.name, theirs),
+                (&mut hub, &copy_name, ours),
+            )
+            .await?;
             audit.add(found);
         }
     }

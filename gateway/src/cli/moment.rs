@@ -11,7 +11,9 @@ use crate::config::quantity::duration;
 pub fn now_ms() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+        .map_or(0, |since| {
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        })
 }
 
 /// Parses `2026-11-22T08:00:00Z` (RFC 3339; without a zone it is UTC), or a
@@ -23,7 +25,11 @@ pub fn parse(text: &str, now_ms: i64) -> Option<i64> {
     }
     let moment: Datetime = text.parse().ok()?;
     let date = moment.date?;
-    let days = days_from_civil(i64::from(date.year), i64::from(date.month), i64::from(date.day));
+    let days = days_from_civil(
+        i64::from(date.year),
+        i64::from(date.month),
+        i64::from(date.day),
+    );
     let mut ms = days * 86_400_000;
     if let Some(time) = moment.time {
         ms += i64::from(time.hour) * 3_600_000 + i64::from(time.minute) * 60_000;
@@ -71,7 +77,11 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     (year, month, day)
 }
@@ -83,8 +93,14 @@ mod tests {
     #[test]
     fn moments_are_read_and_written_in_utc() {
         assert_eq!(parse("1970-01-01T00:00:00Z", 0), Some(0));
-        assert_eq!(parse("2024-02-29T12:30:15.250Z", 0), Some(1_709_209_815_250));
-        assert_eq!(parse("2024-02-29T13:30:15.25+01:00", 0), Some(1_709_209_815_250));
+        assert_eq!(
+            parse("2024-02-29T12:30:15.250Z", 0),
+            Some(1_709_209_815_250)
+        );
+        assert_eq!(
+            parse("2024-02-29T13:30:15.25+01:00", 0),
+            Some(1_709_209_815_250)
+        );
         assert_eq!(parse("2024-02-29", 0), Some(1_709_164_800_000));
         assert_eq!(parse("10m", 1_000_000), Some(400_000));
         assert_eq!(parse("yesterday", 0), None);

@@ -60,7 +60,10 @@ pub fn render(report: &StatusReport) -> String {
         report.version,
         show_duration(Duration::from_secs(report.uptime_seconds))
     )];
-    let mut listeners = format!("kafka {}, http {}", report.listeners.kafka, report.listeners.http);
+    let mut listeners = format!(
+        "kafka {}, http {}",
+        report.listeners.kafka, report.listeners.http
+    );
     if let Some(mqtt) = &report.listeners.mqtt {
         listeners = format!("mqtt {mqtt}, {listeners}");
     }
@@ -74,7 +77,10 @@ pub fn render(report: &StatusReport) -> String {
     if let Some(mqtt) = &report.mqtt {
         lines.push(format!(
             "mqtt      {} connections, {} sessions, {} publishes in, {} out",
-            mqtt.connections, mqtt.sessions, mqtt.publishes_in, mqtt.publishes_out
+            mqtt.connections,
+            mqtt.sessions,
+            mqtt.publishes_in.iter().sum::<u64>(),
+            mqtt.publishes_out.iter().sum::<u64>()
         ));
     }
     if let Some(uplink) = &report.uplink {
@@ -98,7 +104,11 @@ fn render_uplink(uplink: &UplinkReport, lines: &mut Vec<String>) {
     };
     lines.push(format!(
         "uplink    {}, {} records ({}) behind, {:.0}/s in, {:.0}/s out, {buffer}",
-        if uplink.connected { "connected" } else { "DISCONNECTED" },
+        if uplink.connected {
+            "connected"
+        } else {
+            "DISCONNECTED"
+        },
         uplink.lag_records,
         show_size(uplink.lag_bytes),
         uplink.ingest_records_per_second,
@@ -109,7 +119,11 @@ fn render_uplink(uplink: &UplinkReport, lines: &mut Vec<String>) {
     {
         lines.push(format!("          {error}"));
     }
-    for partition in uplink.partitions.iter().filter(|partition| partition.stopped) {
+    for partition in uplink
+        .partitions
+        .iter()
+        .filter(|partition| partition.stopped)
+    {
         lines.push(format!(
             "STOPPED   {}/{}: {}",
             partition.topic, partition.partition, partition.state
@@ -179,7 +193,9 @@ async fn get(address: &HostPort, path: &str) -> Result<Vec<u8>, CommandError> {
             )));
         }
         Ok(Err(error)) => {
-            return Err(CommandError::Usage(format!("cannot ask {address}: {error}")));
+            return Err(CommandError::Usage(format!(
+                "cannot ask {address}: {error}"
+            )));
         }
         Err(_) => {
             return Err(CommandError::Usage(format!(
@@ -188,9 +204,8 @@ async fn get(address: &HostPort, path: &str) -> Result<Vec<u8>, CommandError> {
             )));
         }
     };
-    body_of(&answer).ok_or_else(|| {
-        CommandError::Usage(format!("{address} did not answer GET {path} with 200"))
-    })
+    body_of(&answer)
+        .ok_or_else(|| CommandError::Usage(format!("{address} did not answer GET {path} with 200")))
 }
 
 fn body_of(answer: &[u8]) -> Option<Vec<u8>> {
@@ -263,7 +278,10 @@ mod tests {
 
     #[test]
     fn only_a_200_has_a_body() {
-        assert_eq!(body_of(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n{}"), Some(b"{}".to_vec()));
+        assert_eq!(
+            body_of(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n{}"),
+            Some(b"{}".to_vec())
+        );
         assert_eq!(body_of(b"HTTP/1.1 503 no\r\n\r\n{}"), None);
         assert_eq!(body_of(b"garbage"), None);
     }

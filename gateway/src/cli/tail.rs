@@ -135,11 +135,16 @@ async fn start(
         // prints only what comes.
         let back = i64::from(!args.follow);
         let newest = latest.iter().zip(&earliest);
-        return Ok(newest.map(|(end, start)| (end - back).max(*start)).collect());
+        return Ok(newest
+            .map(|(end, start)| (end - back).max(*start))
+            .collect());
     }
     if let Ok(offset) = args.from.parse::<i64>() {
         let wanted = earliest.iter().map(|start| offset.max(*start));
-        return Ok(wanted.zip(&latest).map(|(from, end)| from.min(*end)).collect());
+        return Ok(wanted
+            .zip(&latest)
+            .map(|(from, end)| from.min(*end))
+            .collect());
     }
     let ms = moment::parse(&args.from, moment::now_ms()).ok_or_else(|| {
         CommandError::Usage(format!(

@@ -143,7 +143,11 @@ async fn list(args: ListArgs) -> Result<bool, CommandError> {
     if topics.is_empty() {
         writeln!(out, "{} has no topics", client.address())?;
     }
-    let width = topics.iter().map(|topic| topic.name.len()).max().unwrap_or(0);
+    let width = topics
+        .iter()
+        .map(|topic| topic.name.len())
+        .max()
+        .unwrap_or(0);
     for topic in &topics {
         let records: i64 = topic.partitions.iter().map(|p| p.end - p.start).sum();
         writeln!(
@@ -202,7 +206,11 @@ async fn alter(args: AlterArgs) -> Result<bool, CommandError> {
     }
     let mut client = Client::connect(&args.node.bootstrap).await?;
     let mut settings: Vec<(String, Option<String>)> = Vec::new();
-    settings.extend(args.set.into_iter().map(|(name, value)| (name, Some(value))));
+    settings.extend(
+        args.set
+            .into_iter()
+            .map(|(name, value)| (name, Some(value))),
+    );
     settings.extend(args.unset.into_iter().map(|name| (name, None)));
     if !settings.is_empty() {
         client.alter_topic(&args.topic, &settings).await?;

@@ -78,7 +78,11 @@ impl Client {
             high_watermark: -1,
             next_offset: offset,
         };
-        for data in response.responses.into_iter().flat_map(|topic| topic.partitions) {
+        for data in response
+            .responses
+            .into_iter()
+            .flat_map(|topic| topic.partitions)
+        {
             check(&subject, data.error_code, None)?;
             fetched.high_watermark = data.high_watermark;
             if let Some(bytes) = data.records {
@@ -138,8 +142,12 @@ impl Walk {
                 self.next = fetched.next_offset;
             }
             let end = self.end;
-            self.buffer
-                .extend(fetched.records.into_iter().filter(|record| record.offset < end));
+            self.buffer.extend(
+                fetched
+                    .records
+                    .into_iter()
+                    .filter(|record| record.offset < end),
+            );
         }
         Ok(self.buffer.pop_front())
     }

@@ -4,11 +4,10 @@ use forebay_kafka::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
 use forebay_kafka::messages::{
-    CreatableTopic, CreatableTopicConfig,
-    CreatePartitionsRequest, CreatePartitionsTopic, CreateTopicsRequest, DeleteTopicsRequest,
-    DescribeConfigsRequest, DescribeConfigsResource, IncrementalAlterConfigsRequest,
-    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, MetadataRequest,
-    MetadataRequestTopic,
+    CreatableTopic, CreatableTopicConfig, CreatePartitionsRequest, CreatePartitionsTopic,
+    CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest, DescribeConfigsResource,
+    IncrementalAlterConfigsRequest, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+    MetadataRequest, MetadataRequestTopic,
 };
 use serde::Serialize;
 

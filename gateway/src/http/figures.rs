@@ -20,7 +20,9 @@ impl Figures {
     ///
     /// # Errors
     /// There is a recorder already.
-    pub fn install() -> Result<Self, metrics::SetRecorderError<metrics_exporter_prometheus::PrometheusRecorder>> {
+    pub fn install()
+    -> Result<Self, metrics::SetRecorderError<metrics_exporter_prometheus::PrometheusRecorder>>
+    {
         let recorder = PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();
         metrics::set_global_recorder(recorder)?;
@@ -91,8 +93,19 @@ fn set_topic(topic: &TopicStatus) {
 fn set_mqtt(mqtt: &MqttStatus) {
     gauge!("forebay_mqtt_connections").set(mqtt.connections as f64);
     gauge!("forebay_mqtt_sessions").set(mqtt.sessions as f64);
-    counter!("forebay_mqtt_publishes_in_total").absolute(mqtt.publishes_in);
-    counter!("forebay_mqtt_publishes_out_total").absolute(mqtt.publishes_out);
+    gauge!("forebay_mqtt_subscriptions").set(mqtt.subscriptions as f64);
+    gauge!("forebay_mqtt_retained").set(mqtt.retained as f64);
+    counter!("forebay_mqtt_connections_total").absolute(mqtt.connections_total);
+    counter!("forebay_mqtt_connections_refused_total").absolute(mqtt.connections_refused);
+    counter!("forebay_mqtt_violations_total").absolute(mqtt.violations);
+    counter!("forebay_mqtt_deliveries_lost_total").absolute(mqtt.deliveries_lost);
+    counter!("forebay_mqtt_backpressure_total").absolute(mqtt.backpressure);
+    counter!("forebay_mqtt_publishes_refused_total").absolute(mqtt.publishes_refused);
+    for (qos, name) in ["0", "1", "2"].into_iter().enumerate() {
+        counter!("forebay_mqtt_publishes_in_total", "qos" => name).absolute(mqtt.publishes_in[qos]);
+        counter!("forebay_mqtt_publishes_out_total", "qos" => name)
+            .absolute(mqtt.publishes_out[qos]);
+    }
 }
 
 fn set_uplink(uplink: &UplinkReport) {
@@ -117,30 +130,116 @@ fn set_uplink(uplink: &UplinkReport) {
 fn describe() {
     describe_gauge!("forebay_info", "The node, its role and version; always 1");
     describe_gauge!("forebay_uptime_seconds", "Seconds since the node was ready");
-    describe_gauge!("forebay_storage_free_bytes", "Free bytes of the file system that holds the log");
+    describe_gauge!(
+        "forebay_storage_free_bytes",
+        "Free bytes of the file system that holds the log"
+    );
     describe_gauge!("forebay_storage_used_bytes", "Bytes of all segments");
-    describe_gauge!("forebay_storage_pending_bytes", "Bytes appended and not yet durable");
+    describe_gauge!(
+        "forebay_storage_pending_bytes",
+        "Bytes appended and not yet durable"
+    );
     describe_gauge!("forebay_storage_full", "Whether the disk counts as full");
     describe_gauge!("forebay_storage_alarms", "Alarms that need a person");
-    describe_counter!("forebay_storage_commits_total", "Commit windows made durable");
-    describe_counter!("forebay_storage_device_bytes_total", "Bytes written to files by commits");
-    describe_gauge!("forebay_partition_log_start_offset", "First offset that is kept");
-    describe_gauge!("forebay_partition_durable_offset", "Every record below this offset is on disk and visible");
-    describe_gauge!("forebay_partition_log_end_offset", "Offset that the next record gets");
-    describe_gauge!("forebay_partition_size_bytes", "Bytes of the partition's segments");
-    describe_gauge!("forebay_partition_gaps", "Recorded ranges of offsets without records");
+    describe_counter!(
+        "forebay_storage_commits_total",
+        "Commit windows made durable"
+    );
+    describe_counter!(
+        "forebay_storage_device_bytes_total",
+        "Bytes written to files by commits"
+    );
+    describe_gauge!(
+        "forebay_partition_log_start_offset",
+        "First offset that is kept"
+    );
+    describe_gauge!(
+        "forebay_partition_durable_offset",
+        "Every record below this offset is on disk and visible"
+    );
+    describe_gauge!(
+        "forebay_partition_log_end_offset",
+        "Offset that the next record gets"
+    );
+    describe_gauge!(
+        "forebay_partition_size_bytes",
+        "Bytes of the partition's segments"
+    );
+    describe_gauge!(
+        "forebay_partition_gaps",
+        "Recorded ranges of offsets without records"
+    );
     describe_gauge!("forebay_mqtt_connections", "Open MQTT connections");
     describe_gauge!("forebay_mqtt_sessions", "MQTT sessions, connected or not");
-    describe_counter!("forebay_mqtt_publishes_in_total", "Publishes received");
-    describe_counter!("forebay_mqtt_publishes_out_total", "Publishes delivered");
-    describe_gauge!("forebay_uplink_connected", "Whether the connection to the hub is up");
-    describe_gauge!("forebay_uplink_lag_records", "Records that are here and not yet at the hub");
-    describe_gauge!("forebay_uplink_lag_bytes", "Stored bytes that are not yet at the hub, estimated");
-    describe_gauge!("forebay_uplink_drain_records_per_second", "Records per second acknowledged by the hub");
-    describe_gauge!("forebay_uplink_ingest_records_per_second", "Records per second that come in");
-    describe_gauge!("forebay_uplink_buffer_hours_left", "Hours until the buffer is full with the link down");
-    describe_gauge!("forebay_uplink_acknowledged_offset", "Every record below this offset is at the hub");
-    describe_gauge!("forebay_uplink_stopped", "Whether the link of this partition waits for a person");
+    describe_gauge!(
+        "forebay_mqtt_subscriptions",
+        "Subscriptions of connected sessions"
+    );
+    describe_gauge!("forebay_mqtt_retained", "Retained messages");
+    describe_counter!(
+        "forebay_mqtt_connections_total",
+        "MQTT connections accepted"
+    );
+    describe_counter!(
+        "forebay_mqtt_connections_refused_total",
+        "MQTT connections over the limit"
+    );
+    describe_counter!(
+        "forebay_mqtt_violations_total",
+        "Connections closed because the client broke the protocol"
+    );
+    describe_counter!(
+        "forebay_mqtt_deliveries_lost_total",
+        "Offsets that retention removed before a session had read them"
+    );
+    describe_counter!(
+        "forebay_mqtt_backpressure_total",
+        "Times a connection was not read because the disk was behind"
+    );
+    describe_counter!(
+        "forebay_mqtt_publishes_refused_total",
+        "Publishes refused: full disk, quota, size, topic"
+    );
+    describe_counter!(
+        "forebay_mqtt_publishes_in_total",
+        "Publishes appended to the log"
+    );
+    describe_counter!(
+        "forebay_mqtt_publishes_out_total",
+        "Messages sent to subscribers"
+    );
+    describe_gauge!(
+        "forebay_uplink_connected",
+        "Whether the connection to the hub is up"
+    );
+    describe_gauge!(
+        "forebay_uplink_lag_records",
+        "Records that are here and not yet at the hub"
+    );
+    describe_gauge!(
+        "forebay_uplink_lag_bytes",
+        "Stored bytes that are not yet at the hub, estimated"
+    );
+    describe_gauge!(
+        "forebay_uplink_drain_records_per_second",
+        "Records per second acknowledged by the hub"
+    );
+    describe_gauge!(
+        "forebay_uplink_ingest_records_per_second",
+        "Records per second that come in"
+    );
+    describe_gauge!(
+        "forebay_uplink_buffer_hours_left",
+        "Hours until the buffer is full with the link down"
+    );
+    describe_gauge!(
+        "forebay_uplink_acknowledged_offset",
+        "Every record below this offset is at the hub"
+    );
+    describe_gauge!(
+        "forebay_uplink_stopped",
+        "Whether the link of this partition waits for a person"
+    );
 }
 
 #[cfg(test)]

@@ -178,20 +178,36 @@ impl fmt::Display for Finding {
             FindingKind::Duplicate => "DUPLICATE: the hub repeats earlier records at",
             FindingKind::Different => "DIFFERENT: the records differ at",
         };
-        write!(f, "{what} offsets {}..{} ({})", self.from, self.to, self.records)
+        write!(
+            f,
+            "{what} offsets {}..{} ({})",
+            self.from, self.to, self.records
+        )
     }
 }
 
 fn digest(record: &Record) -> u32 {
     let timestamp = record.timestamp;
     let key = record.key.as_deref();
-    lineage(crc32c::crc32c_append, record.offset, timestamp, key, record.value.as_deref())
+    lineage(
+        crc32c::crc32c_append,
+        record.offset,
+        timestamp,
+        key,
+        record.value.as_deref(),
+    )
 }
 
 /// The digest without the offset: what a repetition has in common.
 fn content(record: &Record) -> u32 {
     let key = record.key.as_deref();
-    lineage(crc32c::crc32c_append, 0, record.timestamp, key, record.value.as_deref())
+    lineage(
+        crc32c::crc32c_append,
+        0,
+        record.timestamp,
+        key,
+        record.value.as_deref(),
+    )
 }
 
 #[cfg(test)]

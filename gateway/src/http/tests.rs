@@ -1,0 +1,100 @@
+//! Each endpoint over a socket.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
+use super::figures::Figures;
+use super::{Subject, serve};
+use crate::status::{PartitionStatus, StatusReport, TopicStatus};
+
+struct Sample {
+    is_ready: AtomicBool,
+}
+
+impl Subject for Sample {
+    fn report(&self) -> StatusReport {
+        StatusReport {
+            node: "press-shop-1".to_owned(),
+            topics: vec![TopicStatus {
+                name: "vibration".to_owned(),
+                partitions: vec![PartitionStatus {
+                    durable: 42,
+                    ..PartitionStatus::default()
+                }],
+            }],
+            ..StatusReport::default()
+        }
+    }
+
+    fn readiness(&self) -> Result<(), String> {
+        if self.is_ready.load(Ordering::Relaxed) {
+            Ok(())
+        } else {
+            Err("stopping".to_owned())
+        }
+    }
+}
+
+async fn get(port: u16, path: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))
+        .await
+        .expect("the server listens");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .expect("the server reads");
+    let mut answer = String::new();
+    stream
+        .read_to_string(&mut answer)
+        .await
+        .expect("the server answers");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
+    let status = head.lines().next().expect("a status line");
+    (status.to_owned(), body.to_owned())
+}
+
+#[tokio::test]
+async fn the_endpoints_answer_until_the_server_is_stopped() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    let subject = Arc::new(Sample {
+        is_ready: AtomicBool::new(true),
+    });
+    let figures = Arc::new(Figures::install().expect("the only recorder of this process"));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = tokio::spawn(serve(listener, subject.clone(), figures, async move {
+        let _ = stopped.await;
+    }));
+
+    assert_eq!(
+        get(port, "/healthz").await,
+        ("HTTP/1.1 200 OK".to_owned(), "ok\n".to_owned())
+    );
+    assert_eq!(
+        get(port, "/readyz").await,
+        ("HTTP/1.1 200 OK".to_owned(), "ready\n".to_owned())
+    );
+    subject.is_ready.store(false, Ordering::Relaxed);
+    assert_eq!(
+        get(port, "/readyz").await,
+        (
+            "HTTP/1.1 503 Service Unavailable".to_owned(),
+            "stopping\n".to_owned()
+        )
+    );
+    let (_, metrics) = get(port, "/metrics").await;
+    let wanted = "forebay_partition_durable_offset{topic=\"vibration\",partition=\"0\"} 42";
+    assert!(metrics.lines().any(|line| line == wanted), "{metrics}");
+    let (_, status) = get(port, "/api/v1/status").await;
+    let report: StatusReport = serde_json::from_str(&status).expect("the status is JSON");
+    assert_eq!(report, subject.report());
+    assert_eq!(get(port, "/nothing").await.0, "HTTP/1.1 404 Not Found");
+
+    stop.send(()).expect("the server waits");
+    assert!(server.await.expect("it does not panic").is_ok());
+}
