@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::args::Args;
 use crate::failure::{Failure, Outcome};
-use crate::tidy;
+use crate::{fuzz, powercut, tidy};
 
 const HELP: &str = "\
 Developer commands of Forebay.
@@ -12,6 +12,9 @@ Developer commands of Forebay.
 Usage: cargo xtask COMMAND [OPTIONS]
 
 Commands:
+  interop   drive the built program with real MQTT and Kafka peers
+  powercut  cut power, kill, damage and fill disks under load
+  fuzz      run the fuzz targets for a bounded time
   tidy      check crate edges, file sizes, words, licences and attributes
 ";
 
@@ -31,6 +34,8 @@ pub fn main(mut words: Vec<String>) -> ExitCode {
             print!("{HELP}");
             Ok(())
         }
+        "powercut" => with_help(words, powercut::HELP, powercut::command),
+        "fuzz" => with_help(words, fuzz::HELP, fuzz::command),
         "tidy" => with_help(words, tidy::HELP, tidy::command),
         other => Err(Failure::new(format!(
             "unknown command {other:?}; see cargo xtask --help"

@@ -12,7 +12,9 @@
 pub mod args;
 pub mod cli;
 pub mod failure;
+pub mod fuzz;
 pub mod loopfs;
 pub mod node;
+pub mod powercut;
 pub mod tidy;
 pub mod wire;

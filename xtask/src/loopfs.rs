@@ -110,6 +110,24 @@ impl LoopFs {
             .arg(&self.mount))
     }
 
+    /// Repairs the unmounted image, as an operator would after an I/O error.
+    ///
+    /// # Errors
+    /// Errors remain.
+    pub fn repair(&self) -> Outcome {
+        let mut fsck = Command::new("e2fsck");
+        let output = fsck
+            .args(["-f", "-y"])
+            .arg(&self.image)
+            .output()
+            .during("e2fsck")?;
+        // 1: errors were corrected (e2fsck(8)).
+        match output.status.code() {
+            Some(0 | 1) => Ok(()),
+            _ => Err(Failure::new(format!("e2fsck: {}", output.status))),
+        }
+    }
+
     /// Unmounts; waits for files that the kernel still closes.
     ///
     /// # Errors

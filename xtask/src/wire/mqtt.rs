@@ -1,6 +1,6 @@
 //! A blocking MQTT 3.1.1 client that does nothing by itself.
 
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -154,6 +154,20 @@ impl Client {
     #[must_use]
     pub fn has_buffered(&self) -> bool {
         !self.input.buffer().is_empty()
+    }
+
+    /// Waits for bytes to read; `false` when none came within the read timeout
+    /// of the socket.
+    ///
+    /// # Errors
+    /// The connection failed or was closed.
+    pub fn poll(&mut self) -> io::Result<bool> {
+        match self.input.fill_buf() {
+            Ok([]) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The socket, for timeouts and half-closing.
