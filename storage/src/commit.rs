@@ -1,0 +1,128 @@
+//! The commit: close the window, write all partitions, sync them in parallel,
+//! make them visible, tell the waiters.
+
+use crate::core::Core;
+use crate::partition::{Log, Taken, Written};
+use crate::ticket::Ticket;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// How often an idle commit thread looks whether it has to stop.
+const IDLE_LOOK: Duration = Duration::from_secs(1);
+
+impl Core {
+    /// Runs until closed or failed.
+    pub fn run_commit_thread(&self) {
+        loop {
+            {
+                let mut gathering = self.gathering.lock();
+                while gathering.dirty.is_empty() {
+                    if self.closing.load(Ordering::Acquire) {
+                        return;
+                    }
+                    self.work.wait_for(&mut gathering, IDLE_LOOK);
+                }
+            }
+            let linger = self.config.commit_linger;
+            if !linger.is_zero() && !self.closing.load(Ordering::Acquire) {
+                std::thread::sleep(linger);
+            }
+            if !self.commit_window() {
+                return;
+            }
+        }
+    }
+
+    /// Commits the gathering window. Returns `false` when there was nothing to
+    /// commit or the disk failed.
+    pub fn commit_window(&self) -> bool {
+        let _committer = self.committer.lock();
+        if self.failed.load(Ordering::Acquire) {
+            return false;
+        }
+        let started = Instant::now();
+        let Some((window, taken)) = self.close_window() else {
+            return false;
+        };
+        let mut written = Vec::with_capacity(taken.len());
+        let mut pending = 0;
+        for (log, frames) in taken {
+            pending += frames.reserved;
+            match log.write(self, frames, window) {
+                Ok(part) => written.push((log, part)),
+                Err(error) => {
+                    self.fatal(&format!(
+                        "write to partition {} of topic {} failed, data after the last acknowledgement may be missing: {error}",
+                        log.index, log.topic.name
+                    ));
+                    return false;
+                }
+            }
+        }
+        let files = written
+            .iter()
+            .map(|(_, part)| Arc::clone(&part.file))
+            .collect();
+        if let Err(error) = self.syncs.sync_all(files) {
+            self.fatal(&format!(
+                "fdatasync failed, a retry would claim success for lost data: {error}"
+            ));
+            return false;
+        }
+        self.publish(window, written, pending, started);
+        true
+    }
+
+    fn close_window(&self) -> Option<(u64, Vec<(Arc<Log>, Taken)>)> {
+        let _gate = self.gate.write();
+        let (window, dirty) = {
+            let mut gathering = self.gathering.lock();
+            if gathering.dirty.is_empty() {
+                return None;
+            }
+            let window = gathering.window;
+            gathering.window += 1;
+            (window, std::mem::take(&mut gathering.dirty))
+        };
+        let taken = dirty
+            .into_iter()
+            .map(|log| {
+                let frames = log.take();
+                (log, frames)
+            })
+            .collect();
+        Some((window, taken))
+    }
+
+    fn publish(
+        &self,
+        window: u64,
+        written: Vec<(Arc<Log>, Written)>,
+        pending: usize,
+        started: Instant,
+    ) {
+        let mut bytes = 0;
+        for (log, part) in written {
+            bytes += part.bytes;
+            log.publish(part);
+        }
+        self.release(pending);
+        self.meters.window(bytes, started.elapsed());
+        let free = self.free_bytes.load(Ordering::Relaxed);
+        self.free_bytes
+            .store(free.saturating_sub(bytes), Ordering::Relaxed);
+        if free.saturating_sub(bytes) < self.config.retention.keep_free {
+            self.full.store(true, Ordering::Relaxed);
+        }
+        {
+            let _waiting = self.waiting.lock();
+            self.committed.store(window, Ordering::Release);
+            self.done.notify_all();
+        }
+        self.state.apply_if_many(self);
+        for listener in self.listeners.read().iter() {
+            listener(Ticket(window));
+        }
+    }
+}

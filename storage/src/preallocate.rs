@@ -1,0 +1,96 @@
+//! Blocks for a segment before its frames arrive, off the commit path.
+//!
+//! A commit that grows its file pays for a filesystem journal commit, four
+//! times the device bytes of a commit into blocks that hold synced zeros.
+
+use crate::disk::{DiskFile, write_all_at};
+use parking_lot::{Condvar, Mutex};
+use std::io;
+
+/// Zeros kept ahead of the write position.
+pub(crate) const ZEROS_AHEAD: u64 = 256 << 10;
+/// Zeros written at once. An idle partition wastes at most this much.
+const ZERO_CHUNK: u64 = 512 << 10;
+/// Buffer of one write of zeros.
+const ZERO_BUFFER: usize = 64 << 10;
+const BLOCK: u64 = 4096;
+
+/// The part of a segment file that has blocks, and the claim on it.
+pub(crate) struct Room {
+    state: Mutex<RoomState>,
+    filled: Condvar,
+}
+
+struct RoomState {
+    allocated: u64,
+    written: u64,
+    filling: bool,
+}
+
+impl Room {
+    /// Starts with `allocated` bytes that have blocks.
+    pub fn new(allocated: u64) -> Self {
+        Room {
+            state: Mutex::new(RoomState {
+                allocated,
+                written: 0,
+                filling: false,
+            }),
+            filled: Condvar::new(),
+        }
+    }
+
+    /// Claims the bytes up to `end` for frames; waits for a filler in the way.
+    pub fn claim(&self, end: u64) {
+        let mut state = self.state.lock();
+        while state.filling && end > state.allocated {
+            self.filled.wait(&mut state);
+        }
+        state.written = end;
+        state.allocated = state.allocated.max(end);
+    }
+
+    /// Returns whether less than [`ZEROS_AHEAD`] is left before `limit`.
+    pub fn is_short(&self, limit: u64) -> bool {
+        let state = self.state.lock();
+        state.written > 0
+            && state.allocated < limit
+            && state.allocated < state.written.saturating_add(ZEROS_AHEAD)
+    }
+
+    /// Writes and syncs the next chunk of zeros, never beyond `limit`.
+    pub fn fill(&self, file: &dyn DiskFile, limit: u64) -> io::Result<u64> {
+        let (start, end) = {
+            let mut state = self.state.lock();
+            let start = state.allocated;
+            let end = (start + ZERO_CHUNK)
+                .next_multiple_of(BLOCK)
+                .min(limit.next_multiple_of(BLOCK));
+            if state.filling || start >= end {
+                return Ok(0);
+            }
+            state.filling = true;
+            (start, end)
+        };
+        let result = write_zeros(file, start, end).and_then(|()| file.fdatasync());
+        let mut state = self.state.lock();
+        state.filling = false;
+        if result.is_ok() {
+            state.allocated = state.allocated.max(end);
+        }
+        self.filled.notify_all();
+        result.map(|()| end - start)
+    }
+}
+
+/// Writes zeros from `start` to `end`.
+pub(crate) fn write_zeros(file: &dyn DiskFile, start: u64, end: u64) -> io::Result<()> {
+    let zeros = vec![0u8; ZERO_BUFFER];
+    let mut position = start;
+    while position < end {
+        let length = (end - position).min(ZERO_BUFFER as u64) as usize;
+        write_all_at(file, &zeros[..length], position)?;
+        position += length as u64;
+    }
+    Ok(())
+}

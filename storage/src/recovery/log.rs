@@ -1,0 +1,306 @@
+//! Recovers one partition.
+
+use super::scan::{Expectation, Scan, last_nonzero, scan};
+use crate::disk::{Disk, write_all_at};
+use crate::gap::{Gap, GapReason};
+use crate::keys::Mark;
+use crate::partition::Log;
+use crate::segment::header::{HEADER_BLOCK_LEN, SegmentHeader};
+use crate::segment::{Extent, Segment, parse_segment_name, segment_path};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// What the state knows about a partition.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub mark: Option<Mark>,
+    pub log_start: u64,
+    pub gaps: Vec<Gap>,
+}
+
+/// What recovery found in a partition.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub scanned_bytes: u64,
+    pub torn_at: Option<u64>,
+    pub damage: Vec<(u64, u64)>,
+    pub notes: Vec<String>,
+    /// The newest group of a frame kept.
+    pub last_group: u64,
+}
+
+/// A segment file whose header is good.
+struct Candidate {
+    header: SegmentHeader,
+    file_len: u64,
+}
+
+/// Recovers a partition into `log`. Groups above `closed` are trimmed unless
+/// they were acknowledged.
+pub(super) fn recover(disk: &dyn Disk, log: &Log, known: &Known, closed: u64) -> io::Result<Found> {
+    disk.create_dir_all(&log.dir)?;
+    let mut found = Found::default();
+    let mark = known.mark.unwrap_or_default();
+    let candidates = candidates(disk, log, &mut found)?;
+    let mut segments = Vec::with_capacity(candidates.len());
+    let mut end = known.log_start.min(
+        candidates
+            .first()
+            .map_or(u64::MAX, |first| first.header.base_offset),
+    );
+    let mut max_index = mark.next_index;
+    let mut must_roll = false;
+    for (at, candidate) in candidates.iter().enumerate() {
+        let base_offset = candidate.header.base_offset;
+        if base_offset > end.max(known.log_start) {
+            found.damage.push((end.max(known.log_start), base_offset));
+        }
+        let recovered = match candidates.get(at + 1) {
+            Some(next) => sealed(disk, log, candidate, &next.header, &mut found)?,
+            None => last(disk, log, candidate, mark, closed, &mut found)?,
+        };
+        max_index = max_index.max(recovered.next_index);
+        must_roll = recovered.must_roll;
+        end = recovered.segment.end_offset();
+        segments.push(Arc::new(recovered.segment));
+    }
+    let start = known.log_start.max(
+        segments
+            .first()
+            .map_or(0, |first| first.header.base_offset)
+            .min(end),
+    );
+    end = end.max(start);
+    if end < mark.end_offset {
+        found.damage.push((end.max(start), mark.end_offset));
+        end = mark.end_offset;
+        must_roll = true;
+    }
+    merge_known_damage(&mut found, known, known.log_start);
+    if must_roll {
+        log.roll_with_next_window(&mut log.lock());
+    }
+    log.next_index.store(max_index, Ordering::Release);
+    log.marked.store(mark.end_offset, Ordering::Release);
+    log.set_recovered(known.log_start.max(start.min(end)), end);
+    *log.segments.write() = segments;
+    *log.gaps.lock() = known.gaps.clone();
+    for (from, to) in &found.damage {
+        log.note_gap(Gap {
+            from: *from,
+            to: *to,
+            reason: GapReason::Damage,
+        });
+    }
+    if !found.damage.is_empty() {
+        write_report(disk, log, &found);
+    }
+    Ok(found)
+}
+
+/// Ranges that the state knows as gaps are no news.
+fn merge_known_damage(found: &mut Found, known: &Known, log_start: u64) {
+    found.damage.retain(|(from, to)| {
+        from < to
+            && *to > log_start
+            && !known
+                .gaps
+                .iter()
+                .any(|gap| gap.from <= *from && *to <= gap.to)
+    });
+}
+
+fn candidates(disk: &dyn Disk, log: &Log, found: &mut Found) -> io::Result<Vec<Candidate>> {
+    let mut bases: Vec<u64> = disk
+        .list(&log.dir)?
+        .into_iter()
+        .filter_map(|entry| parse_segment_name(&entry.name))
+        .collect();
+    bases.sort_unstable();
+    let mut candidates = Vec::with_capacity(bases.len());
+    let mut block = vec![0u8; HEADER_BLOCK_LEN];
+    for (at, base) in bases.iter().enumerate() {
+        let path = segment_path(&log.dir, *base);
+        let file = disk.open(&path)?;
+        let file_len = file.length()?;
+        let read = file.read_at(&mut block, 0)?;
+        let header = SegmentHeader::decode(&block[..read]).filter(|header| {
+            header.base_offset == *base
+                && header.topic_id == log.topic.id
+                && header.partition == log.index
+        });
+        match header {
+            Some(header) => candidates.push(Candidate { header, file_len }),
+            None => {
+                let is_last = at + 1 == bases.len();
+                let holds_frames =
+                    last_nonzero(&*file, HEADER_BLOCK_LEN as u64, file_len)?.is_some();
+                set_aside(disk, &path, is_last && !holds_frames, found)?;
+            }
+        }
+    }
+    Ok(candidates)
+}
+
+/// A last file without header and frames is an interrupted creation and goes;
+/// any other one is kept under another name.
+fn set_aside(disk: &dyn Disk, path: &Path, is_unused: bool, found: &mut Found) -> io::Result<()> {
+    if is_unused {
+        return disk.unlink(path);
+    }
+    let aside = path.with_extension("log.damaged");
+    disk.rename(path, &aside)?;
+    found.notes.push(format!(
+        "segment {} has no readable header and was set aside",
+        aside.display()
+    ));
+    Ok(())
+}
+
+struct Recovered {
+    segment: Segment,
+    next_index: u64,
+    must_roll: bool,
+}
+
+/// A segment with a successor is as the successor's header says, unless the
+/// file is shorter or the successor followed another one.
+fn sealed(
+    disk: &dyn Disk,
+    log: &Log,
+    candidate: &Candidate,
+    next: &SegmentHeader,
+    found: &mut Found,
+) -> io::Result<Recovered> {
+    let path = segment_path(&log.dir, candidate.header.base_offset);
+    if let Some(previous) = next.previous
+        && previous.base_offset == candidate.header.base_offset
+    {
+        let extent = Extent {
+            length: previous.length,
+            end_offset: previous.end_offset,
+            max_timestamp: previous.max_timestamp,
+        };
+        if candidate.file_len < previous.length {
+            let readable = scan_file(
+                disk,
+                &path,
+                candidate,
+                previous.length,
+                previous.end_offset,
+                u64::MAX,
+                log,
+            )?;
+            found.damage.extend(&readable.damage);
+            found.scanned_bytes += readable.extent.length;
+        }
+        let segment = Segment::known(candidate.header, path, extent, candidate.file_len);
+        return Ok(Recovered {
+            segment,
+            next_index: next.first_index,
+            must_roll: false,
+        });
+    }
+    let scan = scan_file(disk, &path, candidate, 0, 0, u64::MAX, log)?;
+    found.damage.extend(&scan.damage);
+    found.scanned_bytes += scan.extent.length;
+    found.last_group = found.last_group.max(scan.last_group);
+    let segment = Segment::known(candidate.header, path, scan.extent, candidate.file_len);
+    Ok(Recovered {
+        segment,
+        next_index: scan.next_index,
+        must_roll: false,
+    })
+}
+
+fn last(
+    disk: &dyn Disk,
+    log: &Log,
+    candidate: &Candidate,
+    mark: Mark,
+    closed: u64,
+    found: &mut Found,
+) -> io::Result<Recovered> {
+    let path = segment_path(&log.dir, candidate.header.base_offset);
+    let is_marked = mark.segment == candidate.header.base_offset && mark.position > 0;
+    if is_marked && candidate.file_len >= mark.position {
+        let file = disk.open(&path)?;
+        if last_nonzero(&*file, mark.position, candidate.file_len)?.is_none() {
+            // Nothing was written after the mark, which describes the segment.
+            let extent = Extent {
+                length: mark.position,
+                end_offset: mark.end_offset,
+                max_timestamp: mark.max_timestamp,
+            };
+            let segment = Segment::known(candidate.header, path, extent, candidate.file_len);
+            return Ok(Recovered {
+                segment,
+                next_index: mark.next_index,
+                must_roll: false,
+            });
+        }
+    }
+    let (position, offset) = if is_marked {
+        (mark.position, mark.end_offset)
+    } else {
+        (0, 0)
+    };
+    let scan = scan_file(disk, &path, candidate, position, offset, closed, log)?;
+    found.scanned_bytes += scan.extent.length;
+    found.last_group = found.last_group.max(scan.last_group);
+    found.torn_at = scan.torn_at;
+    found.damage.extend(&scan.damage);
+    if scan.lacks_journal {
+        found.notes.push(format!(
+            "topic {} partition {} holds an acknowledged commit that the state journal does not close: state changes of it are lost",
+            log.topic.name, log.index
+        ));
+    }
+    let must_roll = !scan.damage.is_empty();
+    let segment = Segment::known(candidate.header, path, scan.extent, candidate.file_len);
+    segment.set_index(scan.index);
+    Ok(Recovered {
+        segment,
+        next_index: scan.next_index,
+        must_roll,
+    })
+}
+
+fn scan_file(
+    disk: &dyn Disk,
+    path: &Path,
+    candidate: &Candidate,
+    durable_position: u64,
+    durable_offset: u64,
+    closed: u64,
+    log: &Log,
+) -> io::Result<Scan> {
+    let file = disk.open(path)?;
+    let expect = Expectation {
+        closed,
+        durable_position,
+        durable_offset,
+        is_journal: log.is_journal(),
+    };
+    scan(&*file, &candidate.header, candidate.file_len, expect)
+}
+
+/// Writes a report beside the segments; it is for people and not read back.
+fn write_report(disk: &dyn Disk, log: &Log, found: &Found) {
+    let mut text = String::new();
+    for (from, to) in &found.damage {
+        text.push_str(&format!(
+            "offsets {from} to {} are damaged or missing\n",
+            to.saturating_sub(1)
+        ));
+    }
+    let path = log.dir.join(format!("{:020}.damaged", log.log_start()));
+    let written = disk
+        .create(&path)
+        .and_then(|file| write_all_at(&*file, text.as_bytes(), 0));
+    if let Err(error) = written {
+        tracing::warn!(path = %path.display(), %error, "report of damage not written");
+    }
+}

@@ -1,0 +1,149 @@
+//! The view in a sled tree.
+//!
+//! sled's `flush` does not reach the disk on Linux and its files may not open
+//! after a power cut, so the files are trusted only when the last process
+//! closed them in order: a marker file with the journal's end is written after
+//! the files were synced through descriptors of our own, and removed before
+//! the next process touches them.
+
+use super::View;
+use crate::state::Op;
+use std::fs;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+/// The page cache of the tree; its default of 1 GiB is more than many gateways have.
+const CACHE_BYTES: u64 = 8 << 20;
+/// A tree that does not open in this time loops; healthy ones take milliseconds.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+const MARKER: &str = "CLEAN";
+
+/// A state view on disk.
+pub(crate) struct SledView {
+    dir: PathBuf,
+    db: ::sled::Db,
+}
+
+impl SledView {
+    /// Opens the tree of a process that closed in order at `journal_end`.
+    pub fn open_clean(dir: &Path, journal_end: u64) -> Option<Self> {
+        let marker = dir.join(MARKER);
+        let text = fs::read_to_string(&marker).ok()?;
+        if text.trim().parse() != Ok(journal_end) {
+            return None;
+        }
+        remove_marker(dir).ok()?;
+        open(dir)
+            .inspect_err(|reason| tracing::warn!(%reason, "state view refused"))
+            .ok()
+    }
+
+    /// Removes what is there and opens an empty tree.
+    pub fn create(dir: &Path) -> Result<Self, String> {
+        match fs::remove_dir_all(dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.to_string()),
+            _ => {}
+        }
+        fs::create_dir_all(dir).map_err(|error| error.to_string())?;
+        open(dir)
+    }
+}
+
+fn open(dir: &Path) -> Result<SledView, String> {
+    // A leftover of an interrupted snapshot keeps sled from opening.
+    for entry in fs::read_dir(dir)
+        .map_err(|error| error.to_string())?
+        .flatten()
+    {
+        if entry.file_name().to_string_lossy().ends_with(".generating") {
+            fs::remove_file(entry.path()).map_err(|error| error.to_string())?;
+        }
+    }
+    let (sender, receiver) = sync_channel(1);
+    let path = dir.to_owned();
+    std::thread::Builder::new()
+        .name("forebay-view".into())
+        .spawn(move || {
+            let opened = catch_unwind(AssertUnwindSafe(|| {
+                ::sled::Config::new()
+                    .path(&path)
+                    .cache_capacity(CACHE_BYTES)
+                    .flush_every_ms(None)
+                    .open()
+            }));
+            // The receiver is gone after the timeout.
+            let _ = sender.send(opened);
+        })
+        .map_err(|error| error.to_string())?;
+    match receiver.recv_timeout(OPEN_TIMEOUT) {
+        Ok(Ok(Ok(db))) => Ok(SledView {
+            dir: dir.to_owned(),
+            db,
+        }),
+        Ok(Ok(Err(error))) => Err(error.to_string()),
+        Ok(Err(_)) => Err("panic while opening".into()),
+        Err(_) => Err(format!("not open after {} s", OPEN_TIMEOUT.as_secs())),
+    }
+}
+
+fn remove_marker(dir: &Path) -> io::Result<()> {
+    fs::remove_file(dir.join(MARKER))?;
+    sync(dir)
+}
+
+fn sync(path: &Path) -> io::Result<()> {
+    Ok(rustix::fs::fsync(&fs::File::open(path)?)?)
+}
+
+impl View for SledView {
+    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
+        self.db.get(key).ok().flatten().map(|value| value.to_vec())
+    }
+
+    fn scan_prefix(&self, prefix: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.db
+            .scan_prefix(prefix)
+            .map_while(Result::ok)
+            .map(|(key, value)| (key.to_vec(), value.to_vec()))
+            .collect()
+    }
+
+    fn apply(&mut self, ops: &[Op]) -> Result<(), String> {
+        let mut batch = ::sled::Batch::default();
+        for op in ops {
+            match &op.value {
+                Some(value) => batch.insert(op.key.as_slice(), value.as_slice()),
+                None => batch.remove(op.key.as_slice()),
+            }
+        }
+        match catch_unwind(AssertUnwindSafe(|| self.db.apply_batch(batch))) {
+            Ok(result) => result.map_err(|error| error.to_string()),
+            Err(_) => Err("panic while applying".into()),
+        }
+    }
+
+    fn close(self: Box<Self>, journal_end: u64) -> Result<(), String> {
+        let SledView { dir, db } = *self;
+        db.flush().map_err(|error| error.to_string())?;
+        // The last handle writes the rest of the tree's files.
+        drop(db);
+        sync_all_and_mark(&dir, journal_end).map_err(|error| error.to_string())
+    }
+}
+
+fn sync_all_and_mark(dir: &Path, journal_end: u64) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_file() {
+            sync(&path)?;
+        }
+    }
+    sync(dir)?;
+    let marker = dir.join(MARKER);
+    fs::write(&marker, format!("{journal_end}\n"))?;
+    sync(&marker)?;
+    sync(dir)
+}
