@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::args::Args;
 use crate::failure::{Failure, Outcome};
-use crate::{fuzz, powercut, tidy};
+use crate::{fuzz, interop, powercut, tidy};
 
 const HELP: &str = "\
 Developer commands of Forebay.
@@ -34,6 +34,7 @@ pub fn main(mut words: Vec<String>) -> ExitCode {
             print!("{HELP}");
             Ok(())
         }
+        "interop" => with_help(words, interop::HELP, interop::command),
         "powercut" => with_help(words, powercut::HELP, powercut::command),
         "fuzz" => with_help(words, fuzz::HELP, fuzz::command),
         "tidy" => with_help(words, tidy::HELP, tidy::command),

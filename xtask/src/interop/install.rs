@@ -1,0 +1,100 @@
+//! Installs the peers.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::failure::{During, Failure, Outcome};
+use crate::tidy::repository;
+
+/// Programs and the Debian packages that bring them.
+const PROGRAMS: [(&str, &str); 3] = [
+    ("mosquitto_pub", "mosquitto-clients"),
+    ("mosquitto_sub", "mosquitto-clients"),
+    ("kcat", "kcat"),
+];
+
+/// Python packages. kafka-python loads the compression libraries on demand.
+const PYTHON_PACKAGES: [&str; 6] = [
+    "paho-mqtt>=2,<3",
+    "confluent-kafka>=2,<3",
+    "kafka-python>=2.1,<4",
+    "lz4",
+    "zstandard",
+    "python-snappy",
+];
+
+/// Installs what is missing; returns the Python interpreter to use.
+pub fn everything(no_install: bool) -> Outcome<PathBuf> {
+    let environment = target_directory().join("interop-python");
+    let python = environment.join("bin/python");
+    if no_install {
+        return Ok(python);
+    }
+    let mut packages: Vec<&str> = PROGRAMS
+        .iter()
+        .filter(|(program, _)| !is_on_path(program))
+        .map(|(_, package)| *package)
+        .collect();
+    packages.dedup();
+    if !packages.is_empty() {
+        apt(&["update", "-qq"])?;
+        let mut install = vec!["install", "-y", "-qq", "--no-install-recommends"];
+        install.extend(packages);
+        apt(&install)?;
+    }
+    if !imports_all(&python) {
+        run(Command::new("python3")
+            .args(["-m", "venv"])
+            .arg(&environment))?;
+        run(Command::new(&python)
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+            ])
+            .args(PYTHON_PACKAGES))?;
+    }
+    Ok(python)
+}
+
+/// Where cargo puts its output.
+pub fn target_directory() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
+}
+
+fn imports_all(python: &Path) -> bool {
+    let check = "import paho.mqtt.client, confluent_kafka, kafka, lz4.frame, zstandard, snappy";
+    let status = Command::new(python)
+        .args(["-c", check])
+        .stderr(Stdio::null())
+        .status();
+    status.is_ok_and(|status| status.success())
+}
+
+fn is_on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+}
+
+fn apt(words: &[&str]) -> Outcome {
+    let mut command = if rustix::process::geteuid().is_root() {
+        Command::new("apt-get")
+    } else {
+        let mut sudo = Command::new("sudo");
+        sudo.arg("apt-get");
+        sudo
+    };
+    run(command.env("DEBIAN_FRONTEND", "noninteractive").args(words))
+}
+
+fn run(command: &mut Command) -> Outcome {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let status = command.status().during(&name)?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Failure::new(format!("{name} ended with {status}")))
+    }
+}
