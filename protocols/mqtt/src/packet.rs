@@ -16,9 +16,6 @@ mod publish;
 mod reader;
 mod subscribe;
 
-#[cfg(test)]
-mod tests;
-
 use std::fmt;
 use std::num::NonZeroU16;
 

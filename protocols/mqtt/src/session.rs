@@ -28,9 +28,6 @@ mod inbound;
 mod opening;
 mod outbound;
 
-#[cfg(test)]
-mod tests;
-
 pub use config::Config;
 pub use connection::{Connection, Input};
 pub use effect::{
