@@ -1,0 +1,114 @@
+//! The status out of the links and the storage.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use forebay_storage::Stats;
+
+use super::runner::{Entry, Key, Runner};
+use crate::status::{PartitionStatus, Rate, UplinkStatus, hours_left};
+
+/// Seconds over which record rates are averaged: quiet enough to read, quick
+/// enough to see an outage.
+const RATE_SECONDS: f64 = 10.0;
+/// Seconds over which the growth of the buffer is averaged, since the hours
+/// left are for planning.
+const GROWTH_SECONDS: f64 = 60.0;
+
+/// Measures rates from one sample to the next.
+pub struct Meter {
+    sampled_at: Instant,
+    /// Cursor and log end per partition at the newest sample.
+    before: BTreeMap<Key, (u64, u64)>,
+    drain: Rate,
+    ingest: Rate,
+    growth: Rate,
+}
+
+impl Meter {
+    pub fn new(now: Instant) -> Self {
+        Meter {
+            sampled_at: now,
+            before: BTreeMap::new(),
+            drain: Rate::new(RATE_SECONDS),
+            ingest: Rate::new(RATE_SECONDS),
+            growth: Rate::new(GROWTH_SECONDS),
+        }
+    }
+
+    /// Takes a sample.
+    pub fn sample(&mut self, now: Instant, entries: &BTreeMap<Key, Entry>) {
+        let seconds = now.duration_since(self.sampled_at).as_secs_f64();
+        self.sampled_at = now;
+        let (mut drained, mut ingested, mut grown) = (0.0, 0.0, 0.0);
+        for (key, entry) in entries {
+            let log_end = entry.partition.offsets().high_watermark;
+            let acked = entry.link.acked();
+            if let Some((acked_before, end_before)) = self.before.get(key) {
+                drained += acked.saturating_sub(*acked_before) as f64;
+                let records = log_end.saturating_sub(*end_before) as f64;
+                ingested += records;
+                grown += records * record_bytes(entry);
+            }
+            self.before.insert(key.clone(), (acked, log_end));
+        }
+        self.before.retain(|key, _| entries.contains_key(key));
+        self.drain.add(drained, seconds);
+        self.ingest.add(ingested, seconds);
+        self.growth.add(grown, seconds);
+    }
+
+    /// The status of all links.
+    pub fn status(&self, runner: &Runner, stats: &Stats) -> UplinkStatus {
+        let partitions: Vec<_> = runner.entries.iter().map(partition_status).collect();
+        let lag_bytes = partitions.iter().map(|p| p.lag_bytes).sum();
+        let by_retention = runner
+            .retention_bytes()
+            .map(|limit| limit.saturating_sub(lag_bytes));
+        let room = by_retention.map_or(stats.free_bytes, |room| room.min(stats.free_bytes));
+        let growth = self.growth.per_second();
+        let of_a_link = || {
+            let links = runner.entries.values();
+            links.filter_map(|entry| entry.link.last_error()).next()
+        };
+        let last_error = runner.last_error.as_deref().or_else(of_a_link);
+        UplinkStatus {
+            lag_records: partitions.iter().map(|p| p.lag_records).sum(),
+            lag_bytes,
+            drain_records_per_second: self.drain.per_second(),
+            ingest_records_per_second: self.ingest.per_second(),
+            ingest_bytes_per_second: growth,
+            buffer_hours_left: hours_left(room, growth),
+            last_error: last_error.map(str::to_owned),
+            connected_since: runner.connected_since,
+            partitions,
+        }
+    }
+}
+
+fn partition_status((key, entry): (&Key, &Entry)) -> PartitionStatus {
+    let log_end = entry.partition.offsets().high_watermark;
+    let acked = entry.link.acked();
+    let lag_records = log_end.saturating_sub(acked);
+    PartitionStatus {
+        topic: key.0.clone(),
+        partition: key.1,
+        acked,
+        log_end,
+        lag_records,
+        lag_bytes: (lag_records as f64 * record_bytes(entry)) as u64,
+        state: entry.link.description(),
+        stopped: entry.link.stop_reason().is_some(),
+        gaps: entry.link.state().gaps.clone(),
+    }
+}
+
+/// Average stored bytes per record of a partition.
+fn record_bytes(entry: &Entry) -> f64 {
+    let offsets = entry.partition.offsets();
+    let records = offsets.log_end.saturating_sub(offsets.log_start);
+    if records == 0 {
+        return 0.0;
+    }
+    entry.partition.size_bytes() as f64 / records as f64
+}

@@ -1,0 +1,719 @@
+//! The loop that owns the links.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use forebay_kafka::error_code;
+use forebay_storage::{Partition, Storage, Ticket, Transaction};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::sleep_until;
+
+use super::connection::{ANSWER_TIMEOUT, Calls, ConnectionError, Wire};
+use super::handshake::{self, Target, Versions};
+use super::report::Meter;
+use super::session::{Answer, Session, SessionError};
+use super::source::{self, SourceError};
+use super::{HOLD, UplinkConfig};
+use crate::backoff::Backoff;
+use crate::link::{Effect, Link, LinkConfig, Send, SourceBounds, SourceSpan};
+use crate::planner::Cut;
+use crate::rules::priority_of;
+use crate::schedule::{Schedule, TokenBucket};
+use crate::state::{self, PartitionState};
+use crate::status::UplinkStatus;
+
+/// A source topic and a partition of it.
+pub type Key = (String, u32);
+
+/// Reads under way at once. Two keep one core busy with compression while the
+/// disk serves the other; four cover partitions with small batches.
+const MAX_READS: usize = 4;
+
+/// Pause after a read or a commit that failed.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How often topics are looked up and the status is renewed.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Shortest time between two renewals of the status, so that a busy link does
+/// not spend its time on it.
+const STATUS_PAUSE: Duration = Duration::from_millis(100);
+
+/// One partition.
+pub struct Entry {
+    pub partition: Partition,
+    pub topic_id: [u8; 16],
+    pub link: Link<Bytes>,
+    /// Topic name at the destination.
+    pub target: String,
+    connected: bool,
+    read_after: Option<Instant>,
+}
+
+/// What blocking threads and connection attempts bring back. Their number is
+/// bounded by [`MAX_READS`], five repeats per partition and one attempt.
+enum Event {
+    Read(Key, u64, Result<Option<SourceSpan<Bytes>>, SourceError>),
+    Reread(Key, u64, u64, Result<Option<Bytes>, SourceError>),
+    Lineage(Key, u64, Result<Option<u32>, SourceError>),
+    Established(Box<Result<(Calls, Versions, BTreeMap<String, Target>), ConnectionError>>),
+    Prepared(u64, Result<BTreeMap<String, Target>, ConnectionError>),
+}
+
+pub struct Runner {
+    storage: Storage,
+    config: UplinkConfig,
+    pub entries: BTreeMap<Key, Entry>,
+    schedule: Schedule<Key>,
+    bucket: Option<TokenBucket>,
+    session: Option<Session>,
+    generation: u64,
+    establishing: bool,
+    preparing: bool,
+    retry_at: Instant,
+    backoff: Backoff,
+    next_address: usize,
+    reads: usize,
+    /// States that no commit took yet.
+    unpersisted: Vec<(Key, u64, Vec<u8>)>,
+    /// Commits under way, oldest first.
+    persisting: VecDeque<(Ticket, Vec<(Key, u64)>)>,
+    events: mpsc::UnboundedSender<Event>,
+    wire: mpsc::UnboundedSender<Wire>,
+    inbox: Option<(
+        mpsc::UnboundedReceiver<Event>,
+        mpsc::UnboundedReceiver<Wire>,
+    )>,
+    committed: Arc<Notify>,
+    status: Arc<Mutex<UplinkStatus>>,
+    meter: Meter,
+    pub connected_since: Option<SystemTime>,
+    pub last_error: Option<String>,
+    rng: fastrand::Rng,
+}
+
+impl Runner {
+    pub fn new(storage: Storage, config: UplinkConfig, status: Arc<Mutex<UplinkStatus>>) -> Self {
+        let now = Instant::now();
+        let (events, event_inbox) = mpsc::unbounded_channel();
+        let (wire, wire_inbox) = mpsc::unbounded_channel();
+        Runner {
+            bucket: config.max_rate.map(|rate| TokenBucket::new(rate, now)),
+            storage,
+            config,
+            entries: BTreeMap::new(),
+            schedule: Schedule::default(),
+            session: None,
+            generation: 0,
+            establishing: false,
+            preparing: false,
+            retry_at: now,
+            backoff: Backoff::default(),
+            next_address: 0,
+            reads: 0,
+            unpersisted: Vec::new(),
+            persisting: VecDeque::new(),
+            events,
+            wire,
+            inbox: Some((event_inbox, wire_inbox)),
+            committed: Arc::default(),
+            status,
+            meter: Meter::new(now),
+            connected_since: None,
+            last_error: None,
+            rng: fastrand::Rng::new(),
+        }
+    }
+
+    pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
+        let Some((mut events, mut wire)) = self.inbox.take() else {
+            return;
+        };
+        let committed = Arc::clone(&self.committed);
+        let wake = Arc::clone(&committed);
+        self.storage.on_commit(Arc::new(move |_| wake.notify_one()));
+        let mut tick_at = Instant::now();
+        let mut status_at = tick_at;
+        while !*shutdown.borrow() {
+            let now = Instant::now();
+            if now >= tick_at {
+                tick_at = now + TICK;
+                self.tick(now);
+            }
+            self.work(now);
+            if now >= status_at {
+                status_at = now + STATUS_PAUSE;
+                self.publish_status();
+            }
+            let deadline = self.deadline().map_or(tick_at, |at| at.min(tick_at));
+            tokio::select! {
+                biased;
+                changed = shutdown.changed() => if changed.is_err() { break },
+                Some(wire) = wire.recv() => self.handle_wire(Instant::now(), wire),
+                Some(event) = events.recv() => self.handle_event(Instant::now(), event),
+                () = committed.notified() => {}
+                () = sleep_until(deadline.into()) => {}
+            }
+            // What arrived meanwhile is taken in one go, so that one turn of
+            // effects serves it; the links bound how much that is.
+            while let Ok(wire) = wire.try_recv() {
+                self.handle_wire(Instant::now(), wire);
+            }
+            while let Ok(event) = events.try_recv() {
+                self.handle_event(Instant::now(), event);
+            }
+        }
+        self.disconnect(Instant::now(), "the uplink is shutting down".into());
+        self.publish_status();
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.find_topics();
+        self.meter.sample(now, &self.entries);
+        let waiting = self.session.as_ref().and_then(Session::waiting_since);
+        if waiting.is_some_and(|since| now.duration_since(since) > ANSWER_TIMEOUT) {
+            let seconds = ANSWER_TIMEOUT.as_secs();
+            self.disconnect(now, format!("no answer within {seconds} s"));
+        }
+    }
+
+    /// Effects first, then reads, until there is nothing more to do.
+    fn work(&mut self, now: Instant) {
+        self.connect(now);
+        loop {
+            let released = self.release_durable();
+            let executed = self.execute(now);
+            if !released && !executed {
+                break;
+            }
+        }
+        self.start_reads(now);
+    }
+
+    fn find_topics(&mut self) {
+        let mut present = std::collections::BTreeSet::new();
+        for topic in self.storage.topics() {
+            let Some(priority) = priority_of(&self.config.topics, topic.name()) else {
+                continue;
+            };
+            for index in 0..topic.partition_count() {
+                let key = (topic.name().to_owned(), index);
+                let same = |entry: &Entry| entry.topic_id == topic.id();
+                if !self.entries.get(&key).is_some_and(same) {
+                    let Some(partition) = topic.partition(index) else {
+                        continue;
+                    };
+                    let entry = self.load(&key, topic.id(), partition);
+                    self.entries.insert(key.clone(), entry);
+                }
+                self.schedule.insert(key.clone(), priority);
+                present.insert(key);
+            }
+        }
+        let gone = self.entries.keys().filter(|key| !present.contains(*key));
+        for key in gone.cloned().collect::<Vec<_>>() {
+            self.entries.remove(&key);
+            self.schedule.remove(&key);
+        }
+    }
+
+    fn load(&mut self, key: &Key, topic_id: [u8; 16], partition: Partition) -> Entry {
+        let stored = self.storage.get(&self.state_key(key));
+        let stored = stored.and_then(|bytes| match PartitionState::decode(&bytes) {
+            Ok(state) => Some(state),
+            Err(error) => {
+                // The destination's tail is compared with the log, so the
+                // cursor can be found again.
+                tracing::error!(topic = key.0, partition = key.1, %error, "cursor is unreadable");
+                self.last_error = Some(error.to_string());
+                None
+            }
+        });
+        let config = LinkConfig {
+            incarnation: self.config.incarnation,
+            source_topic_id: topic_id,
+            batch_bytes: self.config.batch_bytes,
+        };
+        Entry {
+            partition,
+            topic_id,
+            link: Link::new(config, stored, self.rng.fork()),
+            target: format!("{}.{}", self.config.site, key.0),
+            connected: false,
+            read_after: None,
+        }
+    }
+
+    fn state_key(&self, key: &Key) -> Vec<u8> {
+        state::key(&self.config.site, &key.0, key.1)
+    }
+
+    /// Starts a connection attempt, or asks for topics that are new.
+    fn connect(&mut self, now: Instant) {
+        let ready = |session: &Session, key: &Key, entry: &Entry| {
+            let target = session.targets.get(&entry.target);
+            target.is_some_and(|target| key.1 < target.partitions)
+        };
+        match &self.session {
+            None if !self.establishing && now >= self.retry_at && !self.entries.is_empty() => {
+                self.establishing = true;
+                let index = self.next_address % self.config.bootstrap.len();
+                self.next_address = self.next_address.wrapping_add(1);
+                let address = self.config.bootstrap[index].clone();
+                let topics = self.wanted_topics();
+                let events = self.events.clone();
+                tokio::spawn(async move {
+                    let result = establish(&address, &topics).await;
+                    let _ = events.send(Event::Established(Box::new(result)));
+                });
+            }
+            None => {}
+            Some(session) => {
+                let mut missing = false;
+                for (key, entry) in &mut self.entries {
+                    if entry.connected {
+                        continue;
+                    }
+                    if ready(session, key, entry) {
+                        let target = &session.targets[&entry.target];
+                        let destination = target.destination.clone();
+                        entry.connected = true;
+                        let compares = session.versions.compares;
+                        entry.link.handle_connected(destination, compares);
+                    } else {
+                        missing = true;
+                    }
+                }
+                if missing && !self.preparing && now >= self.retry_at {
+                    self.preparing = true;
+                    let (address, generation) = (session.address.clone(), session.generation);
+                    let topics = self.wanted_topics();
+                    let events = self.events.clone();
+                    tokio::spawn(async move {
+                        let result = establish(&address, &topics).await;
+                        let targets = result.map(|(_, _, targets)| targets);
+                        let _ = events.send(Event::Prepared(generation, targets));
+                    });
+                }
+            }
+        }
+    }
+
+    fn wanted_topics(&self) -> BTreeMap<String, u32> {
+        let mut topics = BTreeMap::new();
+        for (key, entry) in &self.entries {
+            let partitions = topics.entry(entry.target.clone()).or_insert(0);
+            *partitions = (key.1 + 1).max(*partitions);
+        }
+        topics
+    }
+
+    fn disconnect(&mut self, now: Instant, error: String) {
+        tracing::warn!(%error, "uplink connection lost");
+        self.last_error = Some(error);
+        self.session = None;
+        self.connected_since = None;
+        self.retry_at = now + self.backoff.fail(self.rng.u64(..));
+        for entry in self.entries.values_mut() {
+            entry.connected = false;
+            entry.link.handle_disconnected();
+        }
+    }
+
+    /// Tells the links whose states are durable. Returns whether any is.
+    fn release_durable(&mut self) -> bool {
+        let mut released = false;
+        loop {
+            let storage = &self.storage;
+            let durable = |commit: &mut (Ticket, _)| storage.is_durable(commit.0);
+            let Some((_, states)) = self.persisting.pop_front_if(durable) else {
+                break;
+            };
+            for (key, version) in states {
+                if let Some(entry) = self.entries.get_mut(&key) {
+                    entry.link.handle_persisted(version);
+                }
+            }
+            released = true;
+        }
+        released
+    }
+
+    /// Executes the effects of all links. Returns whether there were any.
+    fn execute(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        let mut sends = Vec::new();
+        let mut asks: Vec<(Key, String, bool)> = Vec::new();
+        let mut reads = Vec::new();
+        for (key, entry) in &mut self.entries {
+            let due = entry.link.timeout().is_some_and(|at| at <= now);
+            if due {
+                entry.link.handle_timeout(now);
+            }
+            while let Some(effect) = entry.link.next_effect() {
+                any = true;
+                match effect {
+                    Effect::FetchTail => asks.push((key.clone(), entry.target.clone(), true)),
+                    Effect::InitProducerId => {
+                        asks.push((key.clone(), entry.target.clone(), false));
+                    }
+                    Effect::PersistPlan { version, bytes } => {
+                        self.unpersisted.push((key.clone(), version, bytes));
+                    }
+                    Effect::SendProduce(send) => {
+                        sends.push((key.clone(), entry.target.clone(), send));
+                    }
+                    Effect::ReadLineage { offset } => reads.push((key.clone(), offset, None)),
+                    Effect::ReadSource { from, end } => reads.push((key.clone(), from, Some(end))),
+                    Effect::Hold { offset } => entry.partition.hold(HOLD, Some(offset)),
+                    Effect::Stop { explanation } => {
+                        tracing::error!(topic = key.0, partition = key.1, explanation, "stopped");
+                    }
+                }
+            }
+        }
+        for (key, offset, end) in reads {
+            self.read_again(key, offset, end);
+        }
+        self.persist();
+        if let Err(error) = self.ask(now, asks, sends) {
+            self.disconnect(now, error.to_string());
+        }
+        any
+    }
+
+    fn ask(
+        &mut self,
+        now: Instant,
+        asks: Vec<(Key, String, bool)>,
+        sends: Vec<(Key, String, Box<Send<Bytes>>)>,
+    ) -> Result<(), SessionError> {
+        // Without a session the links hear of it in `disconnect`.
+        let Some(session) = &mut self.session else {
+            return Ok(());
+        };
+        for (key, target, tail) in asks {
+            match tail {
+                true => session.fetch_tail(now, key, target)?,
+                false => session.init_producer(now, key)?,
+            }
+        }
+        if let Some(bucket) = &mut self.bucket {
+            let bytes = sends.iter().map(|(_, _, send)| send.payload.len() as u64);
+            bucket.take(bytes.sum());
+        }
+        session.produce(now, sends)
+    }
+
+    /// One commit for the states of all links that changed.
+    fn persist(&mut self) {
+        if self.unpersisted.is_empty() {
+            return;
+        }
+        let mut transaction = Transaction::new();
+        for (key, _, bytes) in &self.unpersisted {
+            transaction.put(&self.state_key(key), bytes);
+        }
+        match self.storage.commit(transaction) {
+            Ok(committed) => {
+                let states = self.unpersisted.drain(..);
+                let states = states.map(|(key, version, _)| (key, version)).collect();
+                self.persisting.push_back((committed.ticket, states));
+            }
+            // Tried again with the next wake-up, a tick away at most.
+            Err(error) => self.last_error = Some(format!("cursor cannot be stored: {error}")),
+        }
+    }
+
+    fn read_again(&self, key: Key, from: u64, end: Option<u64>) {
+        let Some(entry) = self.entries.get(&key) else {
+            return;
+        };
+        let partition = entry.partition.clone();
+        let (bytes, compression) = (self.config.batch_bytes, self.config.compression);
+        let events = self.events.clone();
+        tokio::task::spawn_blocking(move || {
+            let event = match end {
+                Some(end) => {
+                    let same = source::same_batch(&partition, from, end, bytes, compression);
+                    Event::Reread(key, from, end, same)
+                }
+                None => Event::Lineage(key, from, source::lineage(&partition, from)),
+            };
+            let _ = events.send(event);
+        });
+    }
+
+    fn start_reads(&mut self, now: Instant) {
+        for (key, entry) in &self.entries {
+            let log_end = entry.partition.offsets().high_watermark;
+            let paused = entry.read_after.is_some_and(|at| now < at);
+            let wants = !paused && entry.link.wants_source(log_end).is_some();
+            self.schedule.set_wants(key, wants);
+        }
+        while self.reads < MAX_READS {
+            if self
+                .bucket
+                .as_mut()
+                .is_some_and(|bucket| !bucket.allows(now))
+            {
+                return;
+            }
+            let Some(key) = self.schedule.next() else {
+                return;
+            };
+            self.schedule.set_wants(&key, false);
+            let Some(entry) = self.entries.get_mut(&key) else {
+                return;
+            };
+            let log_end = entry.partition.offsets().high_watermark;
+            let Some(request) = entry.link.wants_source(log_end) else {
+                continue;
+            };
+            entry.link.begin_read();
+            self.reads += 1;
+            let partition = entry.partition.clone();
+            let compression = self.config.compression;
+            let events = self.events.clone();
+            let cut = Cut {
+                from: request.from,
+                end: None,
+                max_bytes: request.max_bytes,
+                max_records: request.max_records,
+            };
+            tokio::task::spawn_blocking(move || {
+                let read = source::next_batch(&partition, cut, compression);
+                let _ = events.send(Event::Read(key, cut.from, read));
+            });
+        }
+    }
+
+    fn handle_event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Established(result) => self.established(now, *result),
+            Event::Prepared(generation, result) => {
+                self.preparing = false;
+                match (result, &mut self.session) {
+                    (Ok(targets), Some(session)) if session.generation == generation => {
+                        session.targets.extend(targets);
+                    }
+                    (Err(error), _) => {
+                        self.retry_at = now + RETRY;
+                        self.last_error = Some(describe(&error));
+                    }
+                    _ => {}
+                }
+            }
+            Event::Read(key, from, result) => {
+                self.reads -= 1;
+                let span = self.settle(now, &key, result).flatten();
+                let bytes = span.as_ref().map_or(0, |span| span.payload.len() as u64);
+                self.schedule.charge(&key, bytes);
+                if let Some(entry) = self.entries.get_mut(&key) {
+                    entry.link.handle_source(from, span);
+                }
+            }
+            Event::Reread(key, from, end, result) => {
+                let failed = result.is_err();
+                let payload = self.settle(now, &key, result).flatten();
+                if failed {
+                    // The records may still be there; the connection starts
+                    // over rather than counting them as lost.
+                    return self.disconnect(now, "a planned batch cannot be read".into());
+                }
+                if let Some(entry) = self.entries.get_mut(&key) {
+                    entry.link.handle_reread(now, from, end, payload);
+                }
+            }
+            Event::Lineage(key, offset, result) => {
+                let failure = result.as_ref().err().map(|error| describe(error));
+                let lineage = self.settle(now, &key, result).flatten();
+                if let Some(entry) = self.entries.get_mut(&key) {
+                    match failure {
+                        Some(failure) => entry.link.handle_failure(now, failure),
+                        None => entry.link.handle_lineage(now, offset, lineage),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Notes a failed read and lets the partition rest.
+    fn settle<T>(&mut self, now: Instant, key: &Key, result: Result<T, SourceError>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let words = describe(&error);
+                tracing::error!(
+                    topic = key.0,
+                    partition = key.1,
+                    error = words,
+                    "read failed"
+                );
+                self.last_error = Some(words);
+                if let Some(entry) = self.entries.get_mut(key) {
+                    entry.read_after = Some(now + RETRY);
+                }
+                None
+            }
+        }
+    }
+
+    fn established(
+        &mut self,
+        now: Instant,
+        result: Result<(Calls, Versions, BTreeMap<String, Target>), ConnectionError>,
+    ) {
+        self.establishing = false;
+        match result {
+            Err(error) => {
+                self.last_error = Some(describe(&error));
+                self.retry_at = now + self.backoff.fail(self.rng.u64(..));
+            }
+            Ok((calls, versions, targets)) => {
+                self.generation += 1;
+                let address = calls.address.clone();
+                tracing::info!(address, compares = versions.compares, "uplink connected");
+                let pipeline = calls.into_pipeline(self.generation, self.wire.clone());
+                let session = Session::new(self.generation, pipeline, versions, address, targets);
+                self.session = Some(session);
+                self.connected_since = Some(SystemTime::now());
+                self.last_error = None;
+            }
+        }
+    }
+
+    fn handle_wire(&mut self, now: Instant, wire: Wire) {
+        let current = self.session.as_ref().map(|session| session.generation);
+        match wire {
+            Wire::Closed { generation, error } if current == Some(generation) => {
+                self.disconnect(now, error);
+            }
+            Wire::Frame { generation, frame } if current == Some(generation) => {
+                let Some(session) = &mut self.session else {
+                    return;
+                };
+                match session.answer(now, frame) {
+                    Ok(answer) => self.apply(now, answer),
+                    Err(error) => self.disconnect(now, describe(&error)),
+                }
+            }
+            Wire::Closed { .. } | Wire::Frame { .. } => {}
+        }
+    }
+
+    fn apply(&mut self, now: Instant, answer: Answer) {
+        match answer {
+            Answer::Nothing => {}
+            Answer::Tail(key, result) => {
+                let Some(entry) = self.entries.get_mut(&key) else {
+                    return;
+                };
+                let offsets = entry.partition.offsets();
+                let source = SourceBounds {
+                    log_start: offsets.log_start,
+                    log_end: offsets.high_watermark,
+                };
+                match result {
+                    Ok(tail) => {
+                        self.backoff.reset();
+                        entry.link.handle_tail(now, tail, source);
+                    }
+                    // The topic may be gone or led elsewhere; the handshake of
+                    // a new connection finds out.
+                    Err(error) => self.disconnect(now, error),
+                }
+            }
+            Answer::ProducerId(key, result) => {
+                if let Some(entry) = self.entries.get_mut(&key) {
+                    match result {
+                        Ok((id, epoch)) => entry.link.handle_producer_id(id, epoch),
+                        Err(code) => {
+                            let words = error_code::name(code);
+                            let error = format!("no producer id: {words} ({code})");
+                            entry.link.handle_failure(now, error);
+                        }
+                    }
+                }
+            }
+            Answer::Produced(answers) => {
+                let mut moved = None;
+                for (key, start, answer) in answers {
+                    let code = answer.as_ref().err().map(|refusal| refusal.code);
+                    moved = moved.or(code.filter(|code| leads_elsewhere(*code)));
+                    if let Some(entry) = self.entries.get_mut(&key) {
+                        entry.link.handle_produced(now, start, answer);
+                    }
+                }
+                if let Some(code) = moved {
+                    let name = error_code::name(code);
+                    self.disconnect(now, format!("the destination moved: {name} ({code})"));
+                }
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let links = self.entries.values().filter_map(|e| e.link.timeout());
+        let rests = self.entries.values().filter_map(|e| e.read_after);
+        let now = Instant::now();
+        let rests = rests.filter(|at| *at > now);
+        let bucket = self.bucket.as_ref().and_then(TokenBucket::ready_at);
+        let connecting = self.session.is_none() && !self.establishing;
+        let retry = (connecting && !self.entries.is_empty()).then_some(self.retry_at);
+        links.chain(rests).chain(bucket).chain(retry).min()
+    }
+
+    fn publish_status(&mut self) {
+        let status = self.meter.status(self, &self.storage.stats());
+        *self.status.lock() = status;
+    }
+
+    /// Bytes that retention lets the log grow to.
+    pub fn retention_bytes(&self) -> Option<u64> {
+        self.config.retention_bytes
+    }
+}
+
+async fn establish(
+    address: &str,
+    topics: &BTreeMap<String, u32>,
+) -> Result<(Calls, Versions, BTreeMap<String, Target>), ConnectionError> {
+    let mut calls = Calls::connect(address).await?;
+    let versions = handshake::versions(&mut calls).await?;
+    if let Some(key) = handshake::lacks(&versions) {
+        return Err(ConnectionError::Refused {
+            address: address.to_owned(),
+            what: format!("{key:?}"),
+            code: error_code::UNSUPPORTED_VERSION,
+            name: error_code::name(error_code::UNSUPPORTED_VERSION),
+        });
+    }
+    let targets = handshake::prepare(&mut calls, &versions, topics).await?;
+    Ok((calls, versions, targets))
+}
+
+/// Codes that call for fresh metadata.
+fn leads_elsewhere(code: i16) -> bool {
+    matches!(
+        code,
+        error_code::UNKNOWN_TOPIC_OR_PARTITION
+            | error_code::LEADER_NOT_AVAILABLE
+            | error_code::NOT_LEADER_OR_FOLLOWER
+            | error_code::UNKNOWN_TOPIC_ID
+    )
+}
+
+/// An error with its causes on one line.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        words.push_str(&format!(": {inner}"));
+        cause = inner.source();
+    }
+    words
+}
