@@ -25,6 +25,9 @@ use crate::text::Text;
 /// the buffer, so this only bounds a caller of `handle_packet`.
 const DEFERRED_MAX: usize = 32;
 
+/// Type 1 and no flags (section 3.1.1).
+const CONNECT_FIRST_BYTE: u8 = 0x10;
+
 /// The server's side of one network connection (section 4).
 ///
 /// See the [module documentation](super) for the order of calls. A closed
@@ -437,14 +440,11 @@ impl Connection {
     }
 
     /// Another first packet than CONNECT is refused by its first byte
-    /// \[MQTT-3.1.0-1\].
+    /// \[MQTT-3.1.0-1\], before anything is waited for.
     fn check_first_byte(&self, input: &BytesMut) -> Result<(), DecodeError> {
         let is_first = matches!(self.state, State::AwaitingConnect { .. });
         match input.first().copied() {
-            Some(first_byte)
-                if is_first
-                    && PacketType::from_first_byte(first_byte) != Some(PacketType::Connect) =>
-            {
+            Some(first_byte) if is_first && first_byte != CONNECT_FIRST_BYTE => {
                 Err(DecodeError::NotConnect { first_byte })
             }
             _ => Ok(()),

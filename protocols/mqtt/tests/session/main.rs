@@ -1,0 +1,7 @@
+//! Scripts for the session machine: what goes in, and exactly what comes out.
+
+mod closing;
+mod harness;
+mod inbound;
+mod opening;
+mod outbound;
