@@ -73,7 +73,11 @@ impl Default for GroupTiming {
     /// those and keeps the start of a single consumer quick. The session
     /// bounds are Kafka's, with a lower minimum for fast fail-over on a LAN.
     fn default() -> Self {
-        Self { initial_delay_ms: 200, session_min_ms: 1_000, session_max_ms: 1_800_000 }
+        Self {
+            initial_delay_ms: 200,
+            session_min_ms: 1_000,
+            session_max_ms: 1_800_000,
+        }
     }
 }
 
@@ -254,23 +258,47 @@ pub struct Coordinator {
 impl Coordinator {
     /// Starts without groups.
     pub fn new(timing: GroupTiming) -> Self {
-        Self { timing, groups: BTreeMap::new(), effects: VecDeque::new() }
+        Self {
+            timing,
+            groups: BTreeMap::new(),
+            effects: VecDeque::new(),
+        }
     }
 
     /// Handles JoinGroup. `new_member_id` is a fresh unique id, used when the
     /// member has none.
-    pub fn handle_join(&mut self, now_ms: u64, waiter: Waiter, request: JoinRequest, new_member_id: String) {
+    pub fn handle_join(
+        &mut self,
+        now_ms: u64,
+        waiter: Waiter,
+        request: JoinRequest,
+        new_member_id: String,
+    ) {
         let group_id = request.group_id.clone();
         let admitted = self.admit(now_ms, &request);
         let result = match (admitted, self.groups.get_mut(&group_id)) {
-            (Err(error), _) => Err(JoinRefused { error, member_id: request.member_id.clone() }),
-            (Ok(()), Some(group)) => {
-                group.join(now_ms, self.timing, waiter, request, new_member_id, &mut self.effects)
-            }
-            (Ok(()), None) => Err(JoinRefused { error: GroupError::UnknownMember, member_id: request.member_id }),
+            (Err(error), _) => Err(JoinRefused {
+                error,
+                member_id: request.member_id.clone(),
+            }),
+            (Ok(()), Some(group)) => group.join(
+                now_ms,
+                self.timing,
+                waiter,
+                request,
+                new_member_id,
+                &mut self.effects,
+            ),
+            (Ok(()), None) => Err(JoinRefused {
+                error: GroupError::UnknownMember,
+                member_id: request.member_id,
+            }),
         };
         if let Err(refused) = result {
-            self.effects.push_back(Effect::AnswerJoin { waiter, result: Err(refused) });
+            self.effects.push_back(Effect::AnswerJoin {
+                waiter,
+                result: Err(refused),
+            });
         }
     }
 
@@ -281,7 +309,10 @@ impl Coordinator {
             None => Err(unknown(&request.group_id)),
         };
         if let Err(error) = result {
-            self.effects.push_back(Effect::AnswerSync { waiter, result: Err(error) });
+            self.effects.push_back(Effect::AnswerSync {
+                waiter,
+                result: Err(error),
+            });
         }
     }
 
@@ -296,7 +327,10 @@ impl Coordinator {
         generation: i32,
         identity: Identity<'_>,
     ) -> Result<(), GroupError> {
-        let group = self.groups.get_mut(group_id).ok_or_else(|| unknown(group_id))?;
+        let group = self
+            .groups
+            .get_mut(group_id)
+            .ok_or_else(|| unknown(group_id))?;
         group.heartbeat(now_ms, generation, identity)
     }
 
@@ -305,8 +339,16 @@ impl Coordinator {
     ///
     /// # Errors
     /// [`GroupError`] when there is no such member.
-    pub fn handle_leave(&mut self, now_ms: u64, group_id: &str, identity: Identity<'_>) -> Result<(), GroupError> {
-        let group = self.groups.get_mut(group_id).ok_or_else(|| unknown(group_id))?;
+    pub fn handle_leave(
+        &mut self,
+        now_ms: u64,
+        group_id: &str,
+        identity: Identity<'_>,
+    ) -> Result<(), GroupError> {
+        let group = self
+            .groups
+            .get_mut(group_id)
+            .ok_or_else(|| unknown(group_id))?;
         group.leave(now_ms, identity, &mut self.effects)
     }
 
@@ -363,7 +405,10 @@ impl Coordinator {
 
     /// When [`Self::handle_timeout`] has something to do, at the earliest.
     pub fn next_timeout_ms(&self) -> Option<u64> {
-        self.groups.values().filter_map(Group::next_timeout_ms).min()
+        self.groups
+            .values()
+            .filter_map(Group::next_timeout_ms)
+            .min()
     }
 
     /// Describes one group, if it is in memory.
@@ -379,15 +424,22 @@ impl Coordinator {
     /// Topics that the group's members are subscribed to, when they speak the
     /// consumer protocol.
     pub fn subscriptions(&self, group_id: &str) -> Vec<String> {
-        self.groups.get(group_id).map(Group::subscriptions).unwrap_or_default()
+        self.groups
+            .get(group_id)
+            .map(Group::subscriptions)
+            .unwrap_or_default()
     }
 
     fn admit(&mut self, now_ms: u64, request: &JoinRequest) -> Result<(), GroupError> {
         check_group_id(&request.group_id)?;
-        if !(self.timing.session_min_ms..=self.timing.session_max_ms).contains(&request.session_timeout_ms) {
+        if !(self.timing.session_min_ms..=self.timing.session_max_ms)
+            .contains(&request.session_timeout_ms)
+        {
             return Err(GroupError::InvalidSessionTimeout);
         }
-        if request.protocols.len() > MAX_PROTOCOLS || request.metadata_bytes() > MAX_MEMBER_METADATA_BYTES {
+        if request.protocols.len() > MAX_PROTOCOLS
+            || request.metadata_bytes() > MAX_MEMBER_METADATA_BYTES
+        {
             return Err(GroupError::MetadataTooLarge);
         }
         if self.groups.contains_key(&request.group_id) && !request.member_id.is_empty() {
@@ -407,7 +459,10 @@ impl Coordinator {
             if self.groups.len() >= MAX_GROUPS {
                 return Err(GroupError::NoRoom);
             }
-            self.groups.insert(request.group_id.clone(), Group::new(request.group_id.clone(), now_ms));
+            self.groups.insert(
+                request.group_id.clone(),
+                Group::new(request.group_id.clone(), now_ms),
+            );
         }
         Ok(())
     }
@@ -425,7 +480,9 @@ pub fn check_group_id(group_id: &str) -> Result<(), GroupError> {
 }
 
 fn unknown(group_id: &str) -> GroupError {
-    check_group_id(group_id).err().unwrap_or(GroupError::UnknownMember)
+    check_group_id(group_id)
+        .err()
+        .unwrap_or(GroupError::UnknownMember)
 }
 
 #[cfg(test)]

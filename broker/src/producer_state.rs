@@ -113,14 +113,22 @@ pub struct Producers<T> {
 
 impl<T> Default for Producers<T> {
     fn default() -> Self {
-        Self { by_id: HashMap::new() }
+        Self {
+            by_id: HashMap::new(),
+        }
     }
 }
 
 impl<T: Copy> Producers<T> {
     /// Takes over a batch that the log holds, in offset order, while the state
     /// is rebuilt. The log is the truth, so nothing is checked.
-    pub fn replay(&mut self, batch: &SequencedBatch, base_offset: i64, append_time_ms: i64, seen_ms: i64) {
+    pub fn replay(
+        &mut self,
+        batch: &SequencedBatch,
+        base_offset: i64,
+        append_time_ms: i64,
+        seen_ms: i64,
+    ) {
         self.record(batch, base_offset, append_time_ms, seen_ms, None);
     }
 
@@ -136,11 +144,14 @@ impl<T: Copy> Producers<T> {
         if !self.by_id.contains_key(&batch.producer_id) {
             self.make_room(now_ms);
         }
-        let producer = self.by_id.entry(batch.producer_id).or_insert_with(|| Producer {
-            epoch: batch.epoch,
-            last_seen_ms: now_ms,
-            window: VecDeque::with_capacity(WINDOW_BATCHES),
-        });
+        let producer = self
+            .by_id
+            .entry(batch.producer_id)
+            .or_insert_with(|| Producer {
+                epoch: batch.epoch,
+                last_seen_ms: now_ms,
+                window: VecDeque::with_capacity(WINDOW_BATCHES),
+            });
         if producer.epoch != batch.epoch {
             producer.epoch = batch.epoch;
             producer.window.clear();
@@ -173,24 +184,39 @@ impl<T: Copy> Producers<T> {
         };
         let found = batch.first_sequence;
         if batch.epoch < producer.epoch {
-            return Err(SequenceError::StaleEpoch { producer_id, epoch: batch.epoch, current: producer.epoch });
+            return Err(SequenceError::StaleEpoch {
+                producer_id,
+                epoch: batch.epoch,
+                current: producer.epoch,
+            });
         }
         if batch.epoch > producer.epoch {
             return if found == 0 {
                 Ok(Verdict::Append)
             } else {
-                Err(SequenceError::OutOfOrder { producer_id, found, expected: 0 })
+                Err(SequenceError::OutOfOrder {
+                    producer_id,
+                    found,
+                    expected: 0,
+                })
             };
         }
         let last = last_sequence(found, batch.last_offset_delta);
-        let known = producer.window.iter().find(|b| b.first_sequence == found && b.last_sequence == last);
+        let known = producer
+            .window
+            .iter()
+            .find(|b| b.first_sequence == found && b.last_sequence == last);
         if let Some(known) = known {
             return Ok(Verdict::Duplicate(*known));
         }
         match producer.window.back() {
             Some(newest) if next_sequence(newest.last_sequence) != found => {
                 let expected = next_sequence(newest.last_sequence);
-                Err(SequenceError::OutOfOrder { producer_id, found, expected })
+                Err(SequenceError::OutOfOrder {
+                    producer_id,
+                    found,
+                    expected,
+                })
             }
             _ => Ok(Verdict::Append),
         }
@@ -214,7 +240,11 @@ impl<T: Copy> Producers<T> {
         if self.by_id.len() < MAX_PRODUCERS {
             return;
         }
-        let oldest = self.by_id.iter().min_by_key(|(id, p)| (p.last_seen_ms, **id)).map(|(id, _)| *id);
+        let oldest = self
+            .by_id
+            .iter()
+            .min_by_key(|(id, p)| (p.last_seen_ms, **id))
+            .map(|(id, _)| *id);
         if let Some(id) = oldest {
             self.by_id.remove(&id);
         }

@@ -65,9 +65,20 @@ pub const DEFAULT_MAX_MESSAGE_BYTES: i64 = 1_048_588;
 /// a few times on its way; 16 MiB keeps that below 100 MB on a small gateway.
 pub const MAX_MAX_MESSAGE_BYTES: i64 = 16 * 1024 * 1024;
 
-const fn long(name: &'static str, default: &'static str, min: i64, documentation: &'static str) -> ConfigKey {
+const fn long(
+    name: &'static str,
+    default: &'static str,
+    min: i64,
+    documentation: &'static str,
+) -> ConfigKey {
     let accepts = Accepts::Range { min, max: i64::MAX };
-    ConfigKey { name, kind: ConfigType::Long, default, accepts, documentation }
+    ConfigKey {
+        name,
+        kind: ConfigType::Long,
+        default,
+        accepts,
+        documentation,
+    }
 }
 
 const fn word(
@@ -76,27 +87,61 @@ const fn word(
     words: &'static [&'static str],
     documentation: &'static str,
 ) -> ConfigKey {
-    ConfigKey { name, kind, default: words[0], accepts: Accepts::OneOf(words), documentation }
+    ConfigKey {
+        name,
+        kind,
+        default: words[0],
+        accepts: Accepts::OneOf(words),
+        documentation,
+    }
 }
 
 /// All topic configs, by name.
 pub const TOPIC_CONFIGS: &[ConfigKey] = &[
-    word("cleanup.policy", ConfigType::List, &["delete"], "Old segments are deleted; compaction is not supported."),
+    word(
+        "cleanup.policy",
+        ConfigType::List,
+        &["delete"],
+        "Old segments are deleted; compaction is not supported.",
+    ),
     word(
         "compression.type",
         ConfigType::String,
         &["producer"],
         "Batches are stored as the producer compressed them.",
     ),
-    long("delete.retention.ms", "86400000", 0, "Kept for clients; without compaction it has no effect."),
-    long("file.delete.delay.ms", "60000", 0, "Kept for clients; segments are unlinked at once."),
-    long("flush.messages", "9223372036854775807", 1, "Every append is synced before it is acknowledged."),
-    long("flush.ms", "9223372036854775807", 0, "Every append is synced before it is acknowledged."),
+    long(
+        "delete.retention.ms",
+        "86400000",
+        0,
+        "Kept for clients; without compaction it has no effect.",
+    ),
+    long(
+        "file.delete.delay.ms",
+        "60000",
+        0,
+        "Kept for clients; segments are unlinked at once.",
+    ),
+    long(
+        "flush.messages",
+        "9223372036854775807",
+        1,
+        "Every append is synced before it is acknowledged.",
+    ),
+    long(
+        "flush.ms",
+        "9223372036854775807",
+        0,
+        "Every append is synced before it is acknowledged.",
+    ),
     ConfigKey {
         name: "max.message.bytes",
         kind: ConfigType::Int,
         default: "1048588",
-        accepts: Accepts::Range { min: 61, max: MAX_MAX_MESSAGE_BYTES },
+        accepts: Accepts::Range {
+            min: 61,
+            max: MAX_MAX_MESSAGE_BYTES,
+        },
         documentation: "Largest record batch in bytes, as sent.",
     },
     long(
@@ -124,17 +169,40 @@ pub const TOPIC_CONFIGS: &[ConfigKey] = &[
         accepts: Accepts::Range { min: 1, max: 1 },
         documentation: "One node holds the only replica.",
     },
-    word("preallocate", ConfigType::Boolean, &["true"], "Segments are always preallocated."),
-    long("retention.bytes", "-1", -1, "Largest size of a partition in bytes, -1 = only the node's limit."),
-    long("retention.ms", "604800000", -1, "How long records are kept, -1 = only the node's limits."),
+    word(
+        "preallocate",
+        ConfigType::Boolean,
+        &["true"],
+        "Segments are always preallocated.",
+    ),
+    long(
+        "retention.bytes",
+        "-1",
+        -1,
+        "Largest size of a partition in bytes, -1 = only the node's limit.",
+    ),
+    long(
+        "retention.ms",
+        "604800000",
+        -1,
+        "How long records are kept, -1 = only the node's limits.",
+    ),
     ConfigKey {
         name: "segment.bytes",
         kind: ConfigType::Int,
         default: "16777216",
-        accepts: Accepts::Range { min: 1024 * 1024, max: 1024 * 1024 * 1024 },
+        accepts: Accepts::Range {
+            min: 1024 * 1024,
+            max: 1024 * 1024 * 1024,
+        },
         documentation: "Size of one segment file in bytes.",
     },
-    long("segment.ms", "604800000", 1, "Kept for clients; segments roll by size."),
+    long(
+        "segment.ms",
+        "604800000",
+        1,
+        "Kept for clients; segments roll by size.",
+    ),
     word(
         "unclean.leader.election.enable",
         ConfigType::Boolean,
@@ -196,7 +264,10 @@ impl ConfigKey {
     /// [`TopicConfigError::Value`] with the accepted values in words.
     pub fn check(&self, value: &str) -> Result<(), TopicConfigError> {
         let accepted = match self.accepts {
-            Accepts::Range { min, max } => value.trim().parse::<i64>().is_ok_and(|n| (min..=max).contains(&n)),
+            Accepts::Range { min, max } => value
+                .trim()
+                .parse::<i64>()
+                .is_ok_and(|n| (min..=max).contains(&n)),
             Accepts::OneOf(words) => words.contains(&value.trim()),
         };
         if accepted {
@@ -206,7 +277,11 @@ impl ConfigKey {
             Accepts::Range { min, max } => format!("a whole number from {min} to {max}"),
             Accepts::OneOf(words) => words.join(" or "),
         };
-        Err(TopicConfigError::Value { name: self.name, value: value.to_owned(), expected })
+        Err(TopicConfigError::Value {
+            name: self.name,
+            value: value.to_owned(),
+            expected,
+        })
     }
 }
 
@@ -216,7 +291,9 @@ impl ConfigKey {
 /// The first [`TopicConfigError`] in key order.
 pub fn validate(configs: &BTreeMap<String, String>) -> Result<(), TopicConfigError> {
     configs.iter().try_for_each(|(name, value)| {
-        config_key(name).ok_or_else(|| TopicConfigError::Unknown { name: name.clone() })?.check(value)
+        config_key(name)
+            .ok_or_else(|| TopicConfigError::Unknown { name: name.clone() })?
+            .check(value)
     })
 }
 
@@ -236,18 +313,40 @@ pub struct ConfigChange {
 /// # Errors
 /// [`TopicConfigError`] of the first change that cannot be applied; `configs`
 /// is then left half changed, so callers pass a copy.
-pub fn apply(configs: &mut BTreeMap<String, String>, changes: &[ConfigChange]) -> Result<(), TopicConfigError> {
+pub fn apply(
+    configs: &mut BTreeMap<String, String>,
+    changes: &[ConfigChange],
+) -> Result<(), TopicConfigError> {
     for change in changes {
         let name = &change.name;
-        let key = config_key(name).ok_or_else(|| TopicConfigError::Unknown { name: name.clone() })?;
-        let value = || change.value.clone().ok_or_else(|| TopicConfigError::NullValue { name: name.clone() });
+        let key =
+            config_key(name).ok_or_else(|| TopicConfigError::Unknown { name: name.clone() })?;
+        let value = || {
+            change
+                .value
+                .clone()
+                .ok_or_else(|| TopicConfigError::NullValue { name: name.clone() })
+        };
         let next = match change.operation {
             0 => Some(value()?),
             1 => None,
-            2 | 3 if key.kind != ConfigType::List => return Err(TopicConfigError::NotAList { name: key.name }),
-            2 => Some(list_with(configs.get(name).map_or(key.default, String::as_str), &value()?)),
-            3 => Some(list_without(configs.get(name).map_or(key.default, String::as_str), &value()?)),
-            operation => return Err(TopicConfigError::Operation { name: name.clone(), operation }),
+            2 | 3 if key.kind != ConfigType::List => {
+                return Err(TopicConfigError::NotAList { name: key.name });
+            }
+            2 => Some(list_with(
+                configs.get(name).map_or(key.default, String::as_str),
+                &value()?,
+            )),
+            3 => Some(list_without(
+                configs.get(name).map_or(key.default, String::as_str),
+                &value()?,
+            )),
+            operation => {
+                return Err(TopicConfigError::Operation {
+                    name: name.clone(),
+                    operation,
+                });
+            }
         };
         match next {
             Some(value) => {
@@ -279,13 +378,19 @@ impl AppendRules {
     /// Resolves the rules; `node_max_message_bytes` holds where the topic sets
     /// nothing.
     pub fn resolve(configs: &BTreeMap<String, String>, node_max_message_bytes: usize) -> Self {
-        let number = |name: &str| configs.get(name).and_then(|value| value.trim().parse::<i64>().ok());
+        let number = |name: &str| {
+            configs
+                .get(name)
+                .and_then(|value| value.trim().parse::<i64>().ok())
+        };
         let bounded = |name: &str| number(name).filter(|&ms| ms != i64::MAX);
         Self {
             max_message_bytes: number("max.message.bytes")
                 .and_then(|bytes| usize::try_from(bytes).ok())
                 .unwrap_or(node_max_message_bytes),
-            log_append_time: configs.get("message.timestamp.type").is_some_and(|v| v.trim() == LOG_APPEND_TIME),
+            log_append_time: configs
+                .get("message.timestamp.type")
+                .is_some_and(|v| v.trim() == LOG_APPEND_TIME),
             timestamp_before_max_ms: bounded("message.timestamp.before.max.ms"),
             timestamp_after_max_ms: bounded("message.timestamp.after.max.ms"),
         }
@@ -299,11 +404,16 @@ fn list_with(list: &str, added: &str) -> String {
 }
 
 fn list_without(list: &str, removed: &str) -> String {
-    split(list).filter(|item| !split(removed).any(|old| old == *item)).collect::<Vec<_>>().join(",")
+    split(list)
+        .filter(|item| !split(removed).any(|old| old == *item))
+        .collect::<Vec<_>>()
+        .join(",")
 }
 
 fn split(list: &str) -> impl Iterator<Item = &str> {
-    list.split(',').map(str::trim).filter(|item| !item.is_empty())
+    list.split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
 }
 
 #[cfg(test)]

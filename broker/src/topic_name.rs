@@ -27,7 +27,9 @@ pub enum TopicNameError {
         name: String,
     },
     /// A byte outside `[a-zA-Z0-9._-]`.
-    #[error("topic name '{name}' contains '{found}', allowed are letters, digits, '.', '_' and '-'")]
+    #[error(
+        "topic name '{name}' contains '{found}', allowed are letters, digits, '.', '_' and '-'"
+    )]
     Character {
         /// The name.
         name: String,
@@ -54,14 +56,21 @@ pub fn validate_topic_name(name: &str) -> Result<(), TopicNameError> {
         return Err(TopicNameError::TooLong { len: name.len() });
     }
     if name == "." || name == ".." {
-        return Err(TopicNameError::Directory { name: name.to_owned() });
+        return Err(TopicNameError::Directory {
+            name: name.to_owned(),
+        });
     }
     let allowed = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if let Some(found) = name.chars().find(|c| !allowed(c)) {
-        return Err(TopicNameError::Character { name: name.to_owned(), found });
+        return Err(TopicNameError::Character {
+            name: name.to_owned(),
+            found,
+        });
     }
     if is_internal(name) {
-        return Err(TopicNameError::Internal { name: name.to_owned() });
+        return Err(TopicNameError::Internal {
+            name: name.to_owned(),
+        });
     }
     Ok(())
 }
@@ -77,7 +86,13 @@ mod tests {
 
     #[test]
     fn ordinary_names_are_accepted() {
-        for name in ["a", "plant.line-1_raw", "press-shop-1.vibration", "_schemas", &"x".repeat(249)] {
+        for name in [
+            "a",
+            "plant.line-1_raw",
+            "press-shop-1.vibration",
+            "_schemas",
+            &"x".repeat(249),
+        ] {
             assert_eq!(validate_topic_name(name), Ok(()), "{name}");
         }
     }
@@ -85,10 +100,25 @@ mod tests {
     #[test]
     fn each_rule_is_enforced() {
         assert_eq!(validate_topic_name(""), Err(TopicNameError::Empty));
-        assert_eq!(validate_topic_name(&"x".repeat(250)), Err(TopicNameError::TooLong { len: 250 }));
-        assert!(matches!(validate_topic_name(".."), Err(TopicNameError::Directory { .. })));
-        assert!(matches!(validate_topic_name("a/b"), Err(TopicNameError::Character { found: '/', .. })));
-        assert!(matches!(validate_topic_name("naïve"), Err(TopicNameError::Character { found: 'ï', .. })));
-        assert!(matches!(validate_topic_name("__consumer_offsets"), Err(TopicNameError::Internal { .. })));
+        assert_eq!(
+            validate_topic_name(&"x".repeat(250)),
+            Err(TopicNameError::TooLong { len: 250 })
+        );
+        assert!(matches!(
+            validate_topic_name(".."),
+            Err(TopicNameError::Directory { .. })
+        ));
+        assert!(matches!(
+            validate_topic_name("a/b"),
+            Err(TopicNameError::Character { found: '/', .. })
+        ));
+        assert!(matches!(
+            validate_topic_name("naïve"),
+            Err(TopicNameError::Character { found: 'ï', .. })
+        ));
+        assert!(matches!(
+            validate_topic_name("__consumer_offsets"),
+            Err(TopicNameError::Internal { .. })
+        ));
     }
 }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::member::{JoinRequest, JoinedMember, Member};
 use super::{
-    EMPTY_GROUP_KEPT_MS, Effect, GroupDescription, GroupError, GroupTiming, Identity, JoinRefused, Joined,
-    MAX_ASSIGNMENT_BYTES, MAX_MEMBERS, SyncRequest, Synced, Waiter, subscribed_topics,
+    EMPTY_GROUP_KEPT_MS, Effect, GroupDescription, GroupError, GroupTiming, Identity, JoinRefused,
+    Joined, MAX_ASSIGNMENT_BYTES, MAX_MEMBERS, SyncRequest, Synced, Waiter, subscribed_topics,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,10 @@ enum State {
     Empty { since_ms: u64 },
     /// The join barrier. It opens when every member waits, but not before
     /// `not_before_ms`; at `deadline_ms` it opens for those who came.
-    Preparing { not_before_ms: u64, deadline_ms: u64 },
+    Preparing {
+        not_before_ms: u64,
+        deadline_ms: u64,
+    },
     /// Members have the generation, the leader's assignment is missing.
     Completing { deadline_ms: u64 },
     /// Members have their assignments.
@@ -65,7 +68,10 @@ impl Group {
         effects: &mut Effects,
     ) -> Result<(), JoinRefused> {
         let given_id = request.member_id.clone();
-        let refuse = |error| JoinRefused { error, member_id: given_id.clone() };
+        let refuse = |error| JoinRefused {
+            error,
+            member_id: given_id.clone(),
+        };
         if !self.is_compatible(&request) {
             return Err(refuse(GroupError::InconsistentProtocol));
         }
@@ -75,12 +81,18 @@ impl Group {
                 self.add_member(now_ms, timing, waiter, member_id, request, effects);
                 return Ok(());
             }
-            self.check_member(Identity { member_id: &member_id, instance_id: request.instance_id.as_deref() })
-                .map_err(refuse)?;
+            self.check_member(Identity {
+                member_id: &member_id,
+                instance_id: request.instance_id.as_deref(),
+            })
+            .map_err(refuse)?;
             self.rejoin(now_ms, waiter, member_id, request, effects);
             return Ok(());
         }
-        let replaced = request.instance_id.as_ref().and_then(|instance| self.instances.get(instance).cloned());
+        let replaced = request
+            .instance_id
+            .as_ref()
+            .and_then(|instance| self.instances.get(instance).cloned());
         if let Some(old_id) = replaced {
             self.replace_static(now_ms, waiter, &old_id, new_member_id, request, effects);
             return Ok(());
@@ -89,8 +101,14 @@ impl Group {
             return Err(refuse(GroupError::GroupFull));
         }
         if request.requires_member_id && request.instance_id.is_none() {
-            self.pending.insert(new_member_id.clone(), now_ms.saturating_add(request.session_timeout_ms));
-            return Err(JoinRefused { error: GroupError::MemberIdRequired, member_id: new_member_id });
+            self.pending.insert(
+                new_member_id.clone(),
+                now_ms.saturating_add(request.session_timeout_ms),
+            );
+            return Err(JoinRefused {
+                error: GroupError::MemberIdRequired,
+                member_id: new_member_id,
+            });
         }
         self.add_member(now_ms, timing, waiter, new_member_id, request, effects);
         Ok(())
@@ -103,10 +121,16 @@ impl Group {
         request: &SyncRequest,
         effects: &mut Effects,
     ) -> Result<(), GroupError> {
-        let identity = Identity { member_id: &request.member_id, instance_id: request.instance_id.as_deref() };
+        let identity = Identity {
+            member_id: &request.member_id,
+            instance_id: request.instance_id.as_deref(),
+        };
         self.check_generation(request.generation, identity)?;
-        let differs = |given: &Option<String>, own: &str| given.as_ref().is_some_and(|given| given != own);
-        if differs(&request.protocol_type, &self.protocol_type) || differs(&request.protocol, &self.protocol) {
+        let differs =
+            |given: &Option<String>, own: &str| given.as_ref().is_some_and(|given| given != own);
+        if differs(&request.protocol_type, &self.protocol_type)
+            || differs(&request.protocol, &self.protocol)
+        {
             return Err(GroupError::InconsistentProtocol);
         }
         match self.state {
@@ -117,10 +141,17 @@ impl Group {
                 Ok(())
             }
             State::Completing { .. } => {
-                if request.assignments.iter().any(|(_, bytes)| bytes.len() > MAX_ASSIGNMENT_BYTES) {
+                if request
+                    .assignments
+                    .iter()
+                    .any(|(_, bytes)| bytes.len() > MAX_ASSIGNMENT_BYTES)
+                {
                     return Err(GroupError::MetadataTooLarge);
                 }
-                let member = self.members.get_mut(&request.member_id).ok_or(GroupError::UnknownMember)?;
+                let member = self
+                    .members
+                    .get_mut(&request.member_id)
+                    .ok_or(GroupError::UnknownMember)?;
                 if let Some(old) = member.sync_waiter.replace(waiter) {
                     effects.push_back(sync_refused(old, GroupError::RebalanceInProgress));
                 }
@@ -147,7 +178,12 @@ impl Group {
         }
     }
 
-    pub(super) fn commit(&mut self, now_ms: u64, generation: i32, identity: Identity<'_>) -> Result<(), GroupError> {
+    pub(super) fn commit(
+        &mut self,
+        now_ms: u64,
+        generation: i32,
+        identity: Identity<'_>,
+    ) -> Result<(), GroupError> {
         if generation < 0 && self.members.is_empty() {
             return Ok(());
         }
@@ -165,9 +201,15 @@ impl Group {
         identity: Identity<'_>,
         effects: &mut Effects,
     ) -> Result<(), GroupError> {
-        let by_instance = identity.instance_id.filter(|_| identity.member_id.is_empty());
+        let by_instance = identity
+            .instance_id
+            .filter(|_| identity.member_id.is_empty());
         let member_id = match by_instance {
-            Some(instance) => self.instances.get(instance).cloned().ok_or(GroupError::UnknownMember)?,
+            Some(instance) => self
+                .instances
+                .get(instance)
+                .cloned()
+                .ok_or(GroupError::UnknownMember)?,
             None if self.pending.remove(identity.member_id).is_some() => {
                 self.try_complete(now_ms, effects);
                 return Ok(());
@@ -197,9 +239,13 @@ impl Group {
             self.after_removal(now_ms, effects);
         }
         match self.state {
-            State::Preparing { deadline_ms, .. } if deadline_ms <= now_ms => self.complete_join(now_ms, effects),
+            State::Preparing { deadline_ms, .. } if deadline_ms <= now_ms => {
+                self.complete_join(now_ms, effects)
+            }
             State::Preparing { .. } => self.try_complete(now_ms, effects),
-            State::Completing { deadline_ms } if deadline_ms <= now_ms => self.drop_unsynced(now_ms, effects),
+            State::Completing { deadline_ms } if deadline_ms <= now_ms => {
+                self.drop_unsynced(now_ms, effects)
+            }
             _ => {}
         }
     }
@@ -210,20 +256,36 @@ impl Group {
 
     pub(super) fn is_forgotten(&self, now_ms: u64) -> bool {
         match self.state {
-            State::Empty { since_ms } => self.is_empty() && now_ms >= since_ms.saturating_add(EMPTY_GROUP_KEPT_MS),
+            State::Empty { since_ms } => {
+                self.is_empty() && now_ms >= since_ms.saturating_add(EMPTY_GROUP_KEPT_MS)
+            }
             _ => false,
         }
     }
 
     pub(super) fn next_timeout_ms(&self) -> Option<u64> {
-        let sessions = self.members.values().filter(|m| m.session_runs()).map(|m| m.session_deadline_ms);
+        let sessions = self
+            .members
+            .values()
+            .filter(|m| m.session_runs())
+            .map(|m| m.session_deadline_ms);
         let state = match self.state {
-            State::Empty { since_ms } if self.is_empty() => Some(since_ms.saturating_add(EMPTY_GROUP_KEPT_MS)),
-            State::Preparing { not_before_ms, deadline_ms } if self.all_wait() => Some(not_before_ms.min(deadline_ms)),
-            State::Preparing { deadline_ms, .. } | State::Completing { deadline_ms } => Some(deadline_ms),
+            State::Empty { since_ms } if self.is_empty() => {
+                Some(since_ms.saturating_add(EMPTY_GROUP_KEPT_MS))
+            }
+            State::Preparing {
+                not_before_ms,
+                deadline_ms,
+            } if self.all_wait() => Some(not_before_ms.min(deadline_ms)),
+            State::Preparing { deadline_ms, .. } | State::Completing { deadline_ms } => {
+                Some(deadline_ms)
+            }
             State::Empty { .. } | State::Stable => None,
         };
-        sessions.chain(self.pending.values().copied()).chain(state).min()
+        sessions
+            .chain(self.pending.values().copied())
+            .chain(state)
+            .min()
     }
 
     pub(super) fn metadata_bytes(&self) -> usize {
@@ -235,10 +297,19 @@ impl Group {
             return Vec::new();
         }
         let of = |member: &Member| {
-            let metadata = member.protocols.first().map(|(_, metadata)| metadata.clone()).unwrap_or_default();
+            let metadata = member
+                .protocols
+                .first()
+                .map(|(_, metadata)| metadata.clone())
+                .unwrap_or_default();
             subscribed_topics(&metadata)
         };
-        self.members.values().flat_map(of).collect::<BTreeSet<_>>().into_iter().collect()
+        self.members
+            .values()
+            .flat_map(of)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect()
     }
 
     pub(super) fn outline(&self) -> GroupDescription {
@@ -252,14 +323,22 @@ impl Group {
             group_id: self.id.clone(),
             state,
             protocol_type: self.protocol_type.clone(),
-            protocol: if has_protocol { self.protocol.clone() } else { String::new() },
+            protocol: if has_protocol {
+                self.protocol.clone()
+            } else {
+                String::new()
+            },
             members: Vec::new(),
         }
     }
 
     pub(super) fn describe(&self) -> GroupDescription {
         let outline = self.outline();
-        let members = self.members.iter().map(|(id, member)| member.describe(id, &outline.protocol)).collect();
+        let members = self
+            .members
+            .iter()
+            .map(|(id, member)| member.describe(id, &outline.protocol))
+            .collect();
         GroupDescription { members, ..outline }
     }
 
@@ -273,9 +352,13 @@ impl Group {
             return true;
         }
         let shared = |name: &str| {
-            self.members.iter().filter(|(id, _)| **id != request.member_id).all(|(_, member)| member.supports(name))
+            self.members
+                .iter()
+                .filter(|(id, _)| **id != request.member_id)
+                .all(|(_, member)| member.supports(name))
         };
-        request.protocol_type == self.protocol_type && request.protocols.iter().any(|(name, _)| shared(name))
+        request.protocol_type == self.protocol_type
+            && request.protocols.iter().any(|(name, _)| shared(name))
     }
 
     fn add_member(
@@ -298,7 +381,10 @@ impl Group {
         self.members.insert(member_id, member);
         match &mut self.state {
             State::Empty { .. } => self.prepare(now_ms, timing.initial_delay_ms, effects),
-            State::Preparing { not_before_ms, deadline_ms } => {
+            State::Preparing {
+                not_before_ms,
+                deadline_ms,
+            } => {
                 if *not_before_ms > now_ms {
                     *not_before_ms = (now_ms + timing.initial_delay_ms).min(*deadline_ms);
                 }
@@ -308,9 +394,18 @@ impl Group {
         self.try_complete(now_ms, effects);
     }
 
-    fn rejoin(&mut self, now_ms: u64, waiter: Waiter, member_id: String, request: JoinRequest, effects: &mut Effects) {
+    fn rejoin(
+        &mut self,
+        now_ms: u64,
+        waiter: Waiter,
+        member_id: String,
+        request: JoinRequest,
+        effects: &mut Effects,
+    ) {
         let is_leader = self.leader.as_ref() == Some(&member_id);
-        let Some(member) = self.members.get_mut(&member_id) else { return };
+        let Some(member) = self.members.get_mut(&member_id) else {
+            return;
+        };
         let unchanged = member.protocols == request.protocols;
         let current = match self.state {
             // The answer to the first join was lost; the generation stands.
@@ -325,7 +420,11 @@ impl Group {
             return;
         }
         if let Some(old) = member.join_waiter.replace(waiter) {
-            effects.push_back(join_refused(old, GroupError::RebalanceInProgress, &member_id));
+            effects.push_back(join_refused(
+                old,
+                GroupError::RebalanceInProgress,
+                &member_id,
+            ));
         }
         if !matches!(self.state, State::Preparing { .. }) {
             self.prepare(now_ms, 0, effects);
@@ -344,7 +443,9 @@ impl Group {
         request: JoinRequest,
         effects: &mut Effects,
     ) {
-        let Some(mut member) = self.members.remove(old_id) else { return };
+        let Some(mut member) = self.members.remove(old_id) else {
+            return;
+        };
         if let Some(old) = member.join_waiter.take() {
             effects.push_back(join_refused(old, GroupError::FencedInstance, old_id));
         }
@@ -372,7 +473,10 @@ impl Group {
                 joined.leader = old_id.to_owned();
                 joined.members.clear();
             }
-            effects.push_back(Effect::AnswerJoin { waiter, result: Ok(joined) });
+            effects.push_back(Effect::AnswerJoin {
+                waiter,
+                result: Ok(joined),
+            });
             return;
         }
         if let Some(member) = self.members.get_mut(&new_id) {
@@ -395,11 +499,18 @@ impl Group {
         }
         let deadline_ms = now_ms.saturating_add(self.rebalance_timeout_ms());
         let not_before_ms = now_ms.saturating_add(initial_delay_ms).min(deadline_ms);
-        self.state = State::Preparing { not_before_ms, deadline_ms };
+        self.state = State::Preparing {
+            not_before_ms,
+            deadline_ms,
+        };
     }
 
     fn all_wait(&self) -> bool {
-        self.pending.is_empty() && self.members.values().all(|member| member.join_waiter.is_some())
+        self.pending.is_empty()
+            && self
+                .members
+                .values()
+                .all(|member| member.join_waiter.is_some())
     }
 
     fn try_complete(&mut self, now_ms: u64, effects: &mut Effects) {
@@ -418,7 +529,11 @@ impl Group {
             self.become_empty(now_ms);
             return;
         }
-        let first_waiting = self.members.iter().find(|(_, m)| m.join_waiter.is_some()).map(|(id, _)| id.clone());
+        let first_waiting = self
+            .members
+            .iter()
+            .find(|(_, m)| m.join_waiter.is_some())
+            .map(|(id, _)| id.clone());
         let Some(first_waiting) = first_waiting else {
             // Only static members are left and none came; their sessions decide.
             self.prepare(now_ms, 0, effects);
@@ -452,12 +567,19 @@ impl Group {
     fn vote(&self) -> String {
         let mut votes: BTreeMap<&str, usize> = BTreeMap::new();
         for member in self.members.values() {
-            let choice = member.protocols.iter().find(|(name, _)| self.members.values().all(|m| m.supports(name)));
+            let choice = member
+                .protocols
+                .iter()
+                .find(|(name, _)| self.members.values().all(|m| m.supports(name)));
             if let Some((name, _)) = choice {
                 *votes.entry(name).or_default() += 1;
             }
         }
-        votes.into_iter().max_by_key(|(_, count)| *count).map(|(name, _)| name.to_owned()).unwrap_or_default()
+        votes
+            .into_iter()
+            .max_by_key(|(_, count)| *count)
+            .map(|(name, _)| name.to_owned())
+            .unwrap_or_default()
     }
 
     fn assign(&mut self, now_ms: u64, assignments: &[(String, Bytes)], effects: &mut Effects) {
@@ -476,12 +598,18 @@ impl Group {
             self.answer_sync(now_ms, waiter, &id, effects);
         }
         // Members that have not synced yet get a whole session from here.
-        self.members.values_mut().for_each(|member| member.touch(now_ms));
+        self.members
+            .values_mut()
+            .for_each(|member| member.touch(now_ms));
     }
 
     fn drop_unsynced(&mut self, now_ms: u64, effects: &mut Effects) {
-        let silent: Vec<String> =
-            self.members.iter().filter(|(_, m)| m.sync_waiter.is_none()).map(|(id, _)| id.clone()).collect();
+        let silent: Vec<String> = self
+            .members
+            .iter()
+            .filter(|(_, m)| m.sync_waiter.is_none())
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in &silent {
             self.remove_member(id, GroupError::UnknownMember, effects);
         }
@@ -492,7 +620,9 @@ impl Group {
     // Leaving.
 
     fn remove_member(&mut self, member_id: &str, reason: GroupError, effects: &mut Effects) {
-        let Some(member) = self.members.remove(member_id) else { return };
+        let Some(member) = self.members.remove(member_id) else {
+            return;
+        };
         if let Some(waiter) = member.join_waiter {
             effects.push_back(join_refused(waiter, reason, member_id));
         }
@@ -532,16 +662,26 @@ impl Group {
         if let Some(instance) = identity.instance_id {
             match self.instances.get(instance) {
                 None => return Err(GroupError::UnknownMember),
-                Some(holder) if holder != identity.member_id => return Err(GroupError::FencedInstance),
+                Some(holder) if holder != identity.member_id => {
+                    return Err(GroupError::FencedInstance);
+                }
                 Some(_) => {}
             }
         }
-        if self.members.contains_key(identity.member_id) { Ok(()) } else { Err(GroupError::UnknownMember) }
+        if self.members.contains_key(identity.member_id) {
+            Ok(())
+        } else {
+            Err(GroupError::UnknownMember)
+        }
     }
 
     fn check_generation(&self, generation: i32, identity: Identity<'_>) -> Result<(), GroupError> {
         self.check_member(identity)?;
-        if generation == self.generation { Ok(()) } else { Err(GroupError::IllegalGeneration) }
+        if generation == self.generation {
+            Ok(())
+        } else {
+            Err(GroupError::IllegalGeneration)
+        }
     }
 
     fn touch(&mut self, now_ms: u64, member_id: &str) {
@@ -551,7 +691,11 @@ impl Group {
     }
 
     fn rebalance_timeout_ms(&self) -> u64 {
-        self.members.values().map(|member| member.rebalance_timeout_ms).max().unwrap_or(0)
+        self.members
+            .values()
+            .map(|member| member.rebalance_timeout_ms)
+            .max()
+            .unwrap_or(0)
     }
 
     fn joined(&self, member_id: &str) -> Joined {
@@ -561,7 +705,11 @@ impl Group {
             instance_id: member.instance_id.clone(),
             metadata: member.metadata(&self.protocol),
         };
-        let members = if leader == member_id { self.members.iter().map(listed).collect() } else { Vec::new() };
+        let members = if leader == member_id {
+            self.members.iter().map(listed).collect()
+        } else {
+            Vec::new()
+        };
         Joined {
             generation: self.generation,
             protocol_type: self.protocol_type.clone(),
@@ -575,7 +723,10 @@ impl Group {
 
     fn answer_join(&mut self, now_ms: u64, waiter: Waiter, member_id: &str, effects: &mut Effects) {
         self.touch(now_ms, member_id);
-        effects.push_back(Effect::AnswerJoin { waiter, result: Ok(self.joined(member_id)) });
+        effects.push_back(Effect::AnswerJoin {
+            waiter,
+            result: Ok(self.joined(member_id)),
+        });
     }
 
     fn answer_sync(&mut self, now_ms: u64, waiter: Waiter, member_id: &str, effects: &mut Effects) {
@@ -583,16 +734,32 @@ impl Group {
         let synced = Synced {
             protocol_type: self.protocol_type.clone(),
             protocol: self.protocol.clone(),
-            assignment: self.members.get(member_id).map(|member| member.assignment.clone()).unwrap_or_default(),
+            assignment: self
+                .members
+                .get(member_id)
+                .map(|member| member.assignment.clone())
+                .unwrap_or_default(),
         };
-        effects.push_back(Effect::AnswerSync { waiter, result: Ok(synced) });
+        effects.push_back(Effect::AnswerSync {
+            waiter,
+            result: Ok(synced),
+        });
     }
 }
 
 fn join_refused(waiter: Waiter, error: GroupError, member_id: &str) -> Effect {
-    Effect::AnswerJoin { waiter, result: Err(JoinRefused { error, member_id: member_id.to_owned() }) }
+    Effect::AnswerJoin {
+        waiter,
+        result: Err(JoinRefused {
+            error,
+            member_id: member_id.to_owned(),
+        }),
+    }
 }
 
 fn sync_refused(waiter: Waiter, error: GroupError) -> Effect {
-    Effect::AnswerSync { waiter, result: Err(error) }
+    Effect::AnswerSync {
+        waiter,
+        result: Err(error),
+    }
 }

@@ -34,7 +34,10 @@ pub struct JoinRequest {
 impl JoinRequest {
     /// Bytes of all metadata offered.
     pub fn metadata_bytes(&self) -> usize {
-        self.protocols.iter().map(|(name, metadata)| name.len() + metadata.len()).sum()
+        self.protocols
+            .iter()
+            .map(|(name, metadata)| name.len() + metadata.len())
+            .sum()
     }
 }
 
@@ -98,7 +101,11 @@ impl Member {
     }
 
     pub(super) fn metadata(&self, protocol: &str) -> Bytes {
-        self.protocols.iter().find(|(name, _)| name == protocol).map(|(_, bytes)| bytes.clone()).unwrap_or_default()
+        self.protocols
+            .iter()
+            .find(|(name, _)| name == protocol)
+            .map(|(_, bytes)| bytes.clone())
+            .unwrap_or_default()
     }
 
     pub(super) fn supports(&self, protocol: &str) -> bool {
@@ -106,7 +113,11 @@ impl Member {
     }
 
     pub(super) fn metadata_bytes(&self) -> usize {
-        let offered: usize = self.protocols.iter().map(|(name, metadata)| name.len() + metadata.len()).sum();
+        let offered: usize = self
+            .protocols
+            .iter()
+            .map(|(name, metadata)| name.len() + metadata.len())
+            .sum();
         offered + self.assignment.len()
     }
 

@@ -13,8 +13,15 @@ struct Script {
 
 impl Script {
     fn new(initial_delay_ms: u64) -> Self {
-        let timing = GroupTiming { initial_delay_ms, ..GroupTiming::default() };
-        Self { coordinator: Coordinator::new(timing), now_ms: 1_000_000, next_waiter: 0 }
+        let timing = GroupTiming {
+            initial_delay_ms,
+            ..GroupTiming::default()
+        };
+        Self {
+            coordinator: Coordinator::new(timing),
+            now_ms: 1_000_000,
+            next_waiter: 0,
+        }
     }
 
     fn waiter(&mut self) -> Waiter {
@@ -25,17 +32,26 @@ impl Script {
     /// Joins and returns the waiter; a first join gets the id `new`.
     fn join(&mut self, request: JoinRequest, new: &str) -> Waiter {
         let waiter = self.waiter();
-        self.coordinator.handle_join(self.now_ms, waiter, request, new.to_owned());
+        self.coordinator
+            .handle_join(self.now_ms, waiter, request, new.to_owned());
         waiter
     }
 
-    fn sync(&mut self, member: &str, generation: i32, assignments: &[(&str, &'static [u8])]) -> Waiter {
+    fn sync(
+        &mut self,
+        member: &str,
+        generation: i32,
+        assignments: &[(&str, &'static [u8])],
+    ) -> Waiter {
         let waiter = self.waiter();
         let request = SyncRequest {
             group_id: "g".into(),
             generation,
             member_id: member.into(),
-            assignments: assignments.iter().map(|(id, b)| ((*id).to_owned(), Bytes::from_static(b))).collect(),
+            assignments: assignments
+                .iter()
+                .map(|(id, b)| ((*id).to_owned(), Bytes::from_static(b)))
+                .collect(),
             ..SyncRequest::default()
         };
         self.coordinator.handle_sync(self.now_ms, waiter, &request);
@@ -43,11 +59,13 @@ impl Script {
     }
 
     fn heartbeat(&mut self, member: &str, generation: i32) -> Result<(), GroupError> {
-        self.coordinator.handle_heartbeat(self.now_ms, "g", generation, member_identity(member))
+        self.coordinator
+            .handle_heartbeat(self.now_ms, "g", generation, member_identity(member))
     }
 
     fn leave(&mut self, member: &str) -> Result<(), GroupError> {
-        self.coordinator.handle_leave(self.now_ms, "g", member_identity(member))
+        self.coordinator
+            .handle_leave(self.now_ms, "g", member_identity(member))
     }
 
     fn advance(&mut self, ms: u64) {
@@ -57,7 +75,10 @@ impl Script {
 
     /// Moves to the next deadline the coordinator asks for.
     fn advance_to_timeout(&mut self) {
-        self.now_ms = self.coordinator.next_timeout_ms().expect("a deadline exists");
+        self.now_ms = self
+            .coordinator
+            .next_timeout_ms()
+            .expect("a deadline exists");
         self.coordinator.handle_timeout(self.now_ms);
     }
 
@@ -74,7 +95,10 @@ impl Script {
     }
 
     fn state(&self) -> &'static str {
-        self.coordinator.describe("g").expect("the group exists").state
+        self.coordinator
+            .describe("g")
+            .expect("the group exists")
+            .state
     }
 
     /// A stable group of the dynamic members `a` (leader) and `b`, generation 2.
@@ -93,7 +117,10 @@ impl Script {
 }
 
 fn member_identity(member_id: &str) -> Identity<'_> {
-    Identity { member_id, instance_id: None }
+    Identity {
+        member_id,
+        instance_id: None,
+    }
 }
 
 fn join(member_id: &str) -> JoinRequest {
@@ -109,11 +136,17 @@ fn join(member_id: &str) -> JoinRequest {
 }
 
 fn static_join(instance: &str) -> JoinRequest {
-    JoinRequest { instance_id: Some(instance.into()), ..join("") }
+    JoinRequest {
+        instance_id: Some(instance.into()),
+        ..join("")
+    }
 }
 
 fn refused(error: GroupError, member_id: &str) -> Result<Joined, JoinRefused> {
-    Err(JoinRefused { error, member_id: member_id.into() })
+    Err(JoinRefused {
+        error,
+        member_id: member_id.into(),
+    })
 }
 
 fn synced(waiter: Waiter, assignment: &'static [u8]) -> Effect {
@@ -122,15 +155,21 @@ fn synced(waiter: Waiter, assignment: &'static [u8]) -> Effect {
         protocol: "range".into(),
         assignment: Bytes::from_static(assignment),
     };
-    Effect::AnswerSync { waiter, result: Ok(result) }
+    Effect::AnswerSync {
+        waiter,
+        result: Ok(result),
+    }
 }
 
 #[test]
 fn a_single_member_becomes_leader_and_gets_its_own_assignment() {
     let mut script = Script::new(0);
     let waiter = script.join(join(""), "a");
-    let member =
-        JoinedMember { member_id: "a".into(), instance_id: None, metadata: Bytes::from_static(b"sub") };
+    let member = JoinedMember {
+        member_id: "a".into(),
+        instance_id: None,
+        metadata: Bytes::from_static(b"sub"),
+    };
     let expected = Joined {
         generation: 1,
         protocol_type: "consumer".into(),
@@ -158,27 +197,52 @@ fn the_initial_delay_gathers_members_that_start_together() {
     script.advance_to_timeout();
     let joined = script.joined();
     assert_eq!(joined.iter().map(|(w, _)| *w).collect::<Vec<_>>(), [a, b]);
-    assert!(joined.iter().all(|(_, result)| result.as_ref().is_ok_and(|j| j.generation == 1)));
+    assert!(
+        joined
+            .iter()
+            .all(|(_, result)| result.as_ref().is_ok_and(|j| j.generation == 1))
+    );
 }
 
 #[test]
 fn a_member_must_come_back_with_its_id() {
     let mut script = Script::new(0);
-    let request = JoinRequest { requires_member_id: true, ..join("") };
+    let request = JoinRequest {
+        requires_member_id: true,
+        ..join("")
+    };
     let first = script.join(request, "a");
-    assert_eq!(script.joined(), [(first, refused(GroupError::MemberIdRequired, "a"))]);
-    let second = script.join(JoinRequest { requires_member_id: true, ..join("a") }, "");
+    assert_eq!(
+        script.joined(),
+        [(first, refused(GroupError::MemberIdRequired, "a"))]
+    );
+    let second = script.join(
+        JoinRequest {
+            requires_member_id: true,
+            ..join("a")
+        },
+        "",
+    );
     assert!(matches!(&script.joined()[..], [(waiter, Ok(_))] if *waiter == second));
 }
 
 #[test]
 fn a_pending_id_expires_with_the_session() {
     let mut script = Script::new(0);
-    script.join(JoinRequest { requires_member_id: true, ..join("") }, "a");
+    script.join(
+        JoinRequest {
+            requires_member_id: true,
+            ..join("")
+        },
+        "a",
+    );
     script.advance(SESSION_MS);
     script.effects();
     let late = script.join(join("a"), "");
-    assert_eq!(script.joined(), [(late, refused(GroupError::UnknownMember, "a"))]);
+    assert_eq!(
+        script.joined(),
+        [(late, refused(GroupError::UnknownMember, "a"))]
+    );
 }
 
 #[test]
@@ -190,12 +254,22 @@ fn the_barrier_waits_for_every_member_then_opens() {
     script.effects();
     let b = script.join(join(""), "b");
     assert_eq!(script.effects(), [], "b waits for a");
-    assert_eq!(script.heartbeat("a", 1), Err(GroupError::RebalanceInProgress));
+    assert_eq!(
+        script.heartbeat("a", 1),
+        Err(GroupError::RebalanceInProgress)
+    );
     let a = script.join(join("a"), "");
     let joined = script.joined();
     assert_eq!(joined.iter().map(|(w, _)| *w).collect::<Vec<_>>(), [a, b]);
-    let counts: Vec<_> = joined.iter().map(|(_, r)| r.as_ref().map(|j| (j.generation, j.members.len()))).collect();
-    assert_eq!(counts, [Ok((2, 2)), Ok((2, 0))], "the leader keeps its role and gets the list");
+    let counts: Vec<_> = joined
+        .iter()
+        .map(|(_, r)| r.as_ref().map(|j| (j.generation, j.members.len())))
+        .collect();
+    assert_eq!(
+        counts,
+        [Ok((2, 2)), Ok((2, 0))],
+        "the leader keeps its role and gets the list"
+    );
 }
 
 #[test]
@@ -203,15 +277,21 @@ fn the_barrier_opens_without_members_that_miss_the_deadline() {
     let mut script = Script::stable_pair();
     script.join(join(""), "c");
     script.now_ms += 1;
-    assert_eq!(script.heartbeat("a", 2), Err(GroupError::RebalanceInProgress));
+    assert_eq!(
+        script.heartbeat("a", 2),
+        Err(GroupError::RebalanceInProgress)
+    );
     script.join(join("b"), "");
     for _ in 0..7 {
         script.now_ms += SESSION_MS - 1;
         let _ = script.heartbeat("a", 2);
         script.coordinator.handle_timeout(script.now_ms);
     }
-    let members: Vec<_> =
-        script.joined().into_iter().map(|(_, r)| r.expect("both are in").member_id).collect();
+    let members: Vec<_> = script
+        .joined()
+        .into_iter()
+        .map(|(_, r)| r.expect("both are in").member_id)
+        .collect();
     assert_eq!(members, ["b", "c"]);
     assert_eq!(script.heartbeat("a", 2), Err(GroupError::UnknownMember));
 }
@@ -223,9 +303,14 @@ fn a_silent_member_is_dropped_and_the_others_rebalance() {
     assert_eq!(script.heartbeat("a", 2), Ok(()));
     script.advance(1);
     assert_eq!(script.heartbeat("b", 2), Err(GroupError::UnknownMember));
-    assert_eq!(script.heartbeat("a", 2), Err(GroupError::RebalanceInProgress));
+    assert_eq!(
+        script.heartbeat("a", 2),
+        Err(GroupError::RebalanceInProgress)
+    );
     script.join(join("a"), "");
-    assert!(matches!(&script.joined()[..], [(_, Ok(j))] if j.generation == 3 && j.members.len() == 1));
+    assert!(
+        matches!(&script.joined()[..], [(_, Ok(j))] if j.generation == 3 && j.members.len() == 1)
+    );
 }
 
 #[test]
@@ -237,13 +322,19 @@ fn a_member_that_leaves_triggers_a_rebalance_and_the_last_one_empties_the_group(
     assert_eq!(script.leave("b"), Ok(()));
     assert_eq!(script.state(), "Empty");
     assert_eq!(script.coordinator.handle_delete("g"), Ok(()));
-    assert_eq!(script.coordinator.handle_delete("g"), Err(GroupError::NotFound));
+    assert_eq!(
+        script.coordinator.handle_delete("g"),
+        Err(GroupError::NotFound)
+    );
 }
 
 #[test]
 fn a_group_with_members_is_not_deleted() {
     let mut script = Script::stable_pair();
-    assert_eq!(script.coordinator.handle_delete("g"), Err(GroupError::NotEmpty));
+    assert_eq!(
+        script.coordinator.handle_delete("g"),
+        Err(GroupError::NotEmpty)
+    );
 }
 
 #[test]
@@ -272,7 +363,10 @@ fn a_leader_that_never_syncs_is_dropped_at_the_deadline() {
         let _ = script.heartbeat("a", 2);
         script.coordinator.handle_timeout(script.now_ms);
     }
-    let expected = Effect::AnswerSync { waiter: b, result: Err(GroupError::RebalanceInProgress) };
+    let expected = Effect::AnswerSync {
+        waiter: b,
+        result: Err(GroupError::RebalanceInProgress),
+    };
     assert_eq!(script.effects(), [expected]);
     assert_eq!(script.heartbeat("a", 2), Err(GroupError::UnknownMember));
 }
@@ -282,10 +376,15 @@ fn a_wrong_generation_is_refused_everywhere() {
     let mut script = Script::stable_pair();
     assert_eq!(script.heartbeat("a", 1), Err(GroupError::IllegalGeneration));
     let now_ms = script.now_ms;
-    let commit = script.coordinator.handle_commit(now_ms, "g", 1, member_identity("a"));
+    let commit = script
+        .coordinator
+        .handle_commit(now_ms, "g", 1, member_identity("a"));
     assert_eq!(commit, Err(GroupError::IllegalGeneration));
     let waiter = script.sync("a", 1, &[]);
-    let expected = Effect::AnswerSync { waiter, result: Err(GroupError::IllegalGeneration) };
+    let expected = Effect::AnswerSync {
+        waiter,
+        result: Err(GroupError::IllegalGeneration),
+    };
     assert_eq!(script.effects(), [expected]);
 }
 
@@ -293,7 +392,9 @@ fn a_wrong_generation_is_refused_everywhere() {
 fn commits_need_a_member_unless_the_group_is_empty() {
     let mut script = Script::stable_pair();
     let mut commit = |group: &str, generation, member: &'static str| {
-        script.coordinator.handle_commit(0, group, generation, member_identity(member))
+        script
+            .coordinator
+            .handle_commit(0, group, generation, member_identity(member))
     };
     assert_eq!(commit("g", 2, "b"), Ok(()));
     assert_eq!(commit("g", -1, ""), Err(GroupError::UnknownMember));
@@ -307,7 +408,10 @@ fn a_restarted_static_member_keeps_its_assignment_without_a_rebalance() {
     let mut script = Script::new(0);
     script.join(static_join("i1"), "a1");
     script.join(static_join("i2"), "b1");
-    let rejoin = JoinRequest { member_id: "a1".into(), ..static_join("i1") };
+    let rejoin = JoinRequest {
+        member_id: "a1".into(),
+        ..static_join("i1")
+    };
     script.join(rejoin, "");
     script.effects();
     script.sync("a1", 2, &[("a1", b"A"), ("b1", b"B")]);
@@ -315,12 +419,20 @@ fn a_restarted_static_member_keeps_its_assignment_without_a_rebalance() {
     script.effects();
     script.join(static_join("i2"), "b2");
     let joined = script.joined();
-    assert!(matches!(&joined[..], [(_, Ok(j))] if j.generation == 2 && j.member_id == "b2" && j.leader == "a1"));
+    assert!(
+        matches!(&joined[..], [(_, Ok(j))] if j.generation == 2 && j.member_id == "b2" && j.leader == "a1")
+    );
     let waiter = script.sync("b2", 2, &[]);
     assert_eq!(script.effects(), [synced(waiter, b"B")]);
-    let old = Identity { member_id: "b1", instance_id: Some("i2") };
+    let old = Identity {
+        member_id: "b1",
+        instance_id: Some("i2"),
+    };
     let now_ms = script.now_ms;
-    assert_eq!(script.coordinator.handle_heartbeat(now_ms, "g", 2, old), Err(GroupError::FencedInstance));
+    assert_eq!(
+        script.coordinator.handle_heartbeat(now_ms, "g", 2, old),
+        Err(GroupError::FencedInstance)
+    );
     assert_eq!(script.heartbeat("a1", 2), Ok(()));
 }
 
@@ -332,9 +444,17 @@ fn a_restarted_static_leader_is_told_to_skip_or_sees_the_old_leader() {
         script.effects();
         script.sync("a1", 1, &[("a1", b"A")]);
         script.effects();
-        script.join(JoinRequest { can_skip_assignment, ..static_join("i1") }, "a2");
+        script.join(
+            JoinRequest {
+                can_skip_assignment,
+                ..static_join("i1")
+            },
+            "a2",
+        );
         let joined = script.joined();
-        let [(_, Ok(joined))] = &joined[..] else { panic!("{joined:?}") };
+        let [(_, Ok(joined))] = &joined[..] else {
+            panic!("{joined:?}")
+        };
         assert_eq!(joined.skip_assignment, can_skip_assignment);
         assert_eq!(joined.leader, if can_skip_assignment { "a2" } else { "a1" });
     }
@@ -345,16 +465,25 @@ fn a_static_member_that_leaves_by_instance_id_is_removed() {
     let mut script = Script::new(0);
     script.join(static_join("i1"), "a1");
     script.effects();
-    let by_instance = Identity { member_id: "", instance_id: Some("i1") };
+    let by_instance = Identity {
+        member_id: "",
+        instance_id: Some("i1"),
+    };
     let now_ms = script.now_ms;
-    assert_eq!(script.coordinator.handle_leave(now_ms, "g", by_instance), Ok(()));
+    assert_eq!(
+        script.coordinator.handle_leave(now_ms, "g", by_instance),
+        Ok(())
+    );
     assert_eq!(script.state(), "Empty");
 }
 
 #[test]
 fn protocols_must_overlap_and_the_majority_wins() {
     let with = |member: &str, names: &[&str]| JoinRequest {
-        protocols: names.iter().map(|name| ((*name).to_owned(), Bytes::new())).collect(),
+        protocols: names
+            .iter()
+            .map(|name| ((*name).to_owned(), Bytes::new()))
+            .collect(),
         ..join(member)
     };
     let mut script = Script::new(100);
@@ -362,9 +491,17 @@ fn protocols_must_overlap_and_the_majority_wins() {
     script.join(with("", &["sticky", "range"]), "b");
     script.join(with("", &["sticky", "range"]), "c");
     let alien = script.join(with("", &["alien"]), "d");
-    assert_eq!(script.joined(), [(alien, refused(GroupError::InconsistentProtocol, ""))]);
+    assert_eq!(
+        script.joined(),
+        [(alien, refused(GroupError::InconsistentProtocol, ""))]
+    );
     script.advance_to_timeout();
-    assert!(script.joined().iter().all(|(_, r)| r.as_ref().is_ok_and(|j| j.protocol == "sticky")));
+    assert!(
+        script
+            .joined()
+            .iter()
+            .all(|(_, r)| r.as_ref().is_ok_and(|j| j.protocol == "sticky"))
+    );
 }
 
 #[test]
@@ -373,7 +510,10 @@ fn a_follower_with_the_same_subscription_rejoins_without_a_rebalance() {
     script.join(join("b"), "");
     assert!(matches!(&script.joined()[..], [(_, Ok(j))] if j.generation == 2));
     assert_eq!(script.state(), "Stable");
-    let changed = JoinRequest { protocols: vec![("range".into(), Bytes::from_static(b"more"))], ..join("b") };
+    let changed = JoinRequest {
+        protocols: vec![("range".into(), Bytes::from_static(b"more"))],
+        ..join("b")
+    };
     script.join(changed, "");
     assert_eq!(script.state(), "PreparingRebalance");
 }
@@ -381,17 +521,47 @@ fn a_follower_with_the_same_subscription_rejoins_without_a_rebalance() {
 #[test]
 fn session_timeouts_and_sizes_are_bounded() {
     let mut script = Script::new(0);
-    let waiter = script.join(JoinRequest { session_timeout_ms: 1, ..join("") }, "a");
-    assert_eq!(script.joined(), [(waiter, refused(GroupError::InvalidSessionTimeout, ""))]);
-    let big = vec![("range".to_owned(), Bytes::from(vec![0; MAX_MEMBER_METADATA_BYTES + 1]))];
-    let waiter = script.join(JoinRequest { protocols: big, ..join("") }, "a");
-    assert_eq!(script.joined(), [(waiter, refused(GroupError::MetadataTooLarge, ""))]);
+    let waiter = script.join(
+        JoinRequest {
+            session_timeout_ms: 1,
+            ..join("")
+        },
+        "a",
+    );
+    assert_eq!(
+        script.joined(),
+        [(waiter, refused(GroupError::InvalidSessionTimeout, ""))]
+    );
+    let big = vec![(
+        "range".to_owned(),
+        Bytes::from(vec![0; MAX_MEMBER_METADATA_BYTES + 1]),
+    )];
+    let waiter = script.join(
+        JoinRequest {
+            protocols: big,
+            ..join("")
+        },
+        "a",
+    );
+    assert_eq!(
+        script.joined(),
+        [(waiter, refused(GroupError::MetadataTooLarge, ""))]
+    );
     for n in 0..MAX_MEMBERS {
-        script.join(JoinRequest { requires_member_id: true, ..join("") }, &format!("m{n}"));
+        script.join(
+            JoinRequest {
+                requires_member_id: true,
+                ..join("")
+            },
+            &format!("m{n}"),
+        );
     }
     script.effects();
     let waiter = script.join(join(""), "one-more");
-    assert_eq!(script.joined(), [(waiter, refused(GroupError::GroupFull, ""))]);
+    assert_eq!(
+        script.joined(),
+        [(waiter, refused(GroupError::GroupFull, ""))]
+    );
 }
 
 #[test]

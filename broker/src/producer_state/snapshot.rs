@@ -76,7 +76,10 @@ impl<T: Copy> Producers<T> {
         let through_offset = i64::from_be_bytes(cursor.take()?);
         let count = u32::from_be_bytes(cursor.take()?) as usize;
         if count > MAX_PRODUCERS {
-            return Err(SnapshotError::Count { what: "producers", found: count });
+            return Err(SnapshotError::Count {
+                what: "producers",
+                found: count,
+            });
         }
         let mut by_id = HashMap::new();
         for _ in 0..count {
@@ -84,7 +87,10 @@ impl<T: Copy> Producers<T> {
             by_id.insert(id, cursor.producer()?);
         }
         if !cursor.0.is_empty() {
-            return Err(SnapshotError::Count { what: "bytes too many", found: cursor.0.len() });
+            return Err(SnapshotError::Count {
+                what: "bytes too many",
+                found: cursor.0.len(),
+            });
         }
         Ok((Self { by_id }, through_offset))
     }
@@ -94,7 +100,10 @@ struct Cursor<'a>(&'a [u8]);
 
 impl Cursor<'_> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], SnapshotError> {
-        let (head, rest) = self.0.split_first_chunk::<N>().ok_or(SnapshotError::Truncated)?;
+        let (head, rest) = self
+            .0
+            .split_first_chunk::<N>()
+            .ok_or(SnapshotError::Truncated)?;
         self.0 = rest;
         Ok(*head)
     }
@@ -104,7 +113,10 @@ impl Cursor<'_> {
         let last_seen_ms = i64::from_be_bytes(self.take()?);
         let [batches] = self.take::<1>()?;
         if usize::from(batches) > WINDOW_BATCHES {
-            return Err(SnapshotError::Count { what: "batches", found: batches.into() });
+            return Err(SnapshotError::Count {
+                what: "batches",
+                found: batches.into(),
+            });
         }
         let mut window = VecDeque::with_capacity(WINDOW_BATCHES);
         for _ in 0..batches {
@@ -117,6 +129,10 @@ impl Cursor<'_> {
                 ticket: None,
             });
         }
-        Ok(Producer { epoch, last_seen_ms, window })
+        Ok(Producer {
+            epoch,
+            last_seen_ms,
+            window,
+        })
     }
 }

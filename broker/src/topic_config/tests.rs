@@ -1,11 +1,18 @@
 use super::*;
 
 fn configs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    pairs
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+        .collect()
 }
 
 fn change(name: &str, operation: i8, value: Option<&str>) -> ConfigChange {
-    ConfigChange { name: name.to_owned(), operation, value: value.map(str::to_owned) }
+    ConfigChange {
+        name: name.to_owned(),
+        operation,
+        value: value.map(str::to_owned),
+    }
 }
 
 #[test]
@@ -17,14 +24,20 @@ fn every_default_is_accepted_by_its_own_row() {
 
 #[test]
 fn rows_are_sorted_and_unique() {
-    assert!(TOPIC_CONFIGS.windows(2).all(|pair| pair[0].name < pair[1].name));
+    assert!(
+        TOPIC_CONFIGS
+            .windows(2)
+            .all(|pair| pair[0].name < pair[1].name)
+    );
 }
 
 #[test]
 fn unknown_keys_and_impossible_values_are_refused() {
     assert_eq!(
         validate(&configs(&[("retention.hours", "1")])),
-        Err(TopicConfigError::Unknown { name: "retention.hours".into() })
+        Err(TopicConfigError::Unknown {
+            name: "retention.hours".into()
+        })
     );
     for (name, value) in [
         ("cleanup.policy", "compact"),
@@ -35,7 +48,10 @@ fn unknown_keys_and_impossible_values_are_refused() {
         ("message.timestamp.type", "Whenever"),
     ] {
         assert!(
-            matches!(validate(&configs(&[(name, value)])), Err(TopicConfigError::Value { .. })),
+            matches!(
+                validate(&configs(&[(name, value)])),
+                Err(TopicConfigError::Value { .. })
+            ),
             "{name}={value}"
         );
     }
@@ -50,7 +66,10 @@ fn changes_set_delete_append_and_subtract() {
         change("cleanup.policy", 2, Some("delete")),
     ];
     assert_eq!(apply(&mut topic, &changes), Ok(()));
-    assert_eq!(topic, configs(&[("cleanup.policy", "delete"), ("retention.bytes", "5000")]));
+    assert_eq!(
+        topic,
+        configs(&[("cleanup.policy", "delete"), ("retention.bytes", "5000")])
+    );
     assert!(matches!(
         apply(&mut topic, &[change("cleanup.policy", 2, Some("compact"))]),
         Err(TopicConfigError::Value { .. })
@@ -61,10 +80,18 @@ fn changes_set_delete_append_and_subtract() {
     ));
     assert_eq!(
         apply(&mut topic, &[change("retention.ms", 2, Some("1"))]),
-        Err(TopicConfigError::NotAList { name: "retention.ms" })
+        Err(TopicConfigError::NotAList {
+            name: "retention.ms"
+        })
     );
-    assert!(matches!(apply(&mut topic, &[change("retention.ms", 9, None)]), Err(TopicConfigError::Operation { .. })));
-    assert!(matches!(apply(&mut topic, &[change("retention.ms", 0, None)]), Err(TopicConfigError::NullValue { .. })));
+    assert!(matches!(
+        apply(&mut topic, &[change("retention.ms", 9, None)]),
+        Err(TopicConfigError::Operation { .. })
+    ));
+    assert!(matches!(
+        apply(&mut topic, &[change("retention.ms", 0, None)]),
+        Err(TopicConfigError::NullValue { .. })
+    ));
 }
 
 #[test]

@@ -1,0 +1,17 @@
+//! One file per API family, each an `impl Broker` with its request handlers.
+
+mod api_versions;
+mod append;
+mod cluster;
+mod committed_offsets;
+mod configs;
+pub(crate) mod fetch;
+mod group_admin;
+pub(crate) mod groups;
+mod list_offsets;
+mod log_dirs;
+mod metadata;
+mod produce;
+pub(crate) mod producer_id;
+mod records;
+mod topics;

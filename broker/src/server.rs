@@ -1,0 +1,123 @@
+//! The TCP side: accepts connections and bridges commits to tokio.
+//!
+//! One task per connection; a watch channel carries the newest durable ticket
+//! from the commit thread to every response that waits for one.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use forebay_storage::Ticket;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use crate::Broker;
+
+mod connection;
+mod frame;
+
+use connection::Connection;
+
+/// Pause after a failed accept: when file descriptors run out, retrying at
+/// once only burns the processor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long open connections may finish their responses at shutdown.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Serves Kafka clients until `shutdown` becomes true or its sender is gone.
+///
+/// On return no connection is open, and the producer windows are in the state
+/// journal; they are durable after the storage's next commit.
+///
+/// # Errors
+/// Never for a single connection; the listener's own address lookup may fail.
+pub async fn serve(
+    broker: Arc<Broker>,
+    listener: TcpListener,
+    mut shutdown: watch::Receiver<bool>,
+) -> io::Result<()> {
+    tracing::info!(address = %listener.local_addr()?, "kafka listener is up");
+    let commits = bridge_commits(&broker);
+    let groups = tokio::spawn(expire_groups(Arc::clone(&broker)));
+    let open = Arc::new(AtomicUsize::new(0));
+    let mut connections = JoinSet::new();
+    let for_connections = shutdown.clone();
+    loop {
+        tokio::select! {
+            biased;
+            stop = shutdown.wait_for(|stop| *stop) => {
+                drop(stop);
+                break;
+            }
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    if open.load(Ordering::Relaxed) >= broker.config().max_connections {
+                        tracing::warn!(%peer, limit = broker.config().max_connections, "connection refused");
+                        continue;
+                    }
+                    let connection = Connection::new(Arc::clone(&broker), commits.clone(), for_connections.clone(), peer);
+                    connections.spawn(run(connection, stream, Arc::clone(&open)));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    let drained = tokio::time::timeout(DRAIN_TIMEOUT, async {
+        while connections.join_next().await.is_some() {}
+    })
+    .await;
+    if drained.is_err() {
+        tracing::warn!(open = connections.len(), "connections cut at shutdown");
+        connections.shutdown().await;
+    }
+    groups.abort();
+    broker.close();
+    Ok(())
+}
+
+async fn run(connection: Connection, stream: TcpStream, open: Arc<AtomicUsize>) {
+    open.fetch_add(1, Ordering::Relaxed);
+    let peer = connection.peer();
+    if let Err(error) = connection.run(stream).await {
+        tracing::debug!(%peer, %error, "connection closed");
+    }
+    open.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Publishes the newest durable ticket.
+fn bridge_commits(broker: &Broker) -> watch::Receiver<Ticket> {
+    let (sender, receiver) = watch::channel(broker.storage().committed());
+    broker.storage().on_commit(Arc::new(move |ticket| {
+        sender.send_if_modified(|newest| {
+            let is_newer = ticket > *newest;
+            *newest = ticket.max(*newest);
+            is_newer
+        });
+    }));
+    receiver
+}
+
+/// Runs the timers of consumer groups.
+async fn expire_groups(broker: Arc<Broker>) {
+    let changed = Arc::new(Notify::new());
+    let wake = Arc::clone(&changed);
+    broker.on_group_change(move || wake.notify_one());
+    loop {
+        match broker.group_timeout_in_ms() {
+            // One more millisecond, so that the deadline has passed for sure.
+            Some(ms) => tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(ms + 1)) => broker.expire_groups(),
+                () = changed.notified() => {}
+            },
+            None => changed.notified().await,
+        }
+    }
+}
