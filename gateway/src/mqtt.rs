@@ -1,0 +1,103 @@
+//! The MQTT server: sockets and sessions over the durable log.
+//!
+//! The protocol's rules live in `forebay_mqtt`; this module carries out what
+//! its session machine asks for. One task per connection reads, appends and
+//! writes; it never waits for the disk. An append gives a ticket, and the
+//! acknowledgement leaves when the commit with that ticket is durable, together
+//! with all others of the same commit in one write.
+//!
+//! Subscriptions are readers of the log: see [`dispatch`] for what happens while
+//! connected and [`sessions`] for what is kept. Start reading at [`serve`], then
+//! [`connection`].
+
+mod connection;
+mod dispatch;
+mod feeds;
+pub mod message;
+mod node;
+mod retained;
+mod server;
+mod sessions;
+mod stats;
+
+use std::num::{NonZeroU16, NonZeroU32};
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay_storage::Storage;
+
+use crate::ingest::routes::Routes;
+
+pub use server::serve;
+pub use stats::{RefusedPublishes, Stats, StatsSnapshot};
+
+/// Connections at once. Each costs a few kilobytes while idle; a factory's
+/// gateway sees hundreds.
+const CONNECTIONS_MAX: usize = 20_000;
+
+/// Subscriptions of one session. Matching a backlog tries each of them per
+/// message.
+const SUBSCRIPTIONS_PER_SESSION_MAX: usize = 1_000;
+
+/// How long a client may leave what is sent to it unread. Longer than a radio
+/// link needs to come back, shorter than a keep alive.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What an MQTT server needs.
+#[derive(Clone)]
+pub struct MqttContext {
+    /// The log.
+    pub storage: Storage,
+    /// Where paths go.
+    pub routes: Arc<Routes>,
+    /// Limits.
+    pub config: MqttConfig,
+    /// What is counted; keep a clone to read it.
+    pub stats: Arc<Stats>,
+}
+
+/// The limits of an MQTT server.
+#[derive(Clone, Debug)]
+pub struct MqttConfig {
+    /// What the protocol machine offers to clients.
+    pub protocol: forebay_mqtt::Config,
+    /// Connections at once; more are closed at once.
+    pub connections_max: usize,
+    /// Subscriptions of one session; more are refused with 0x97.
+    pub subscriptions_per_session_max: usize,
+    /// How long a client may leave what is sent to it unread.
+    pub write_timeout: Duration,
+}
+
+impl Default for MqttConfig {
+    fn default() -> Self {
+        Self {
+            protocol: forebay_mqtt::Config::default(),
+            connections_max: CONNECTIONS_MAX,
+            subscriptions_per_session_max: SUBSCRIPTIONS_PER_SESSION_MAX,
+            write_timeout: WRITE_TIMEOUT,
+        }
+    }
+}
+
+impl From<&crate::config::Mqtt> for MqttConfig {
+    fn from(file: &crate::config::Mqtt) -> Self {
+        let defaults = forebay_mqtt::Config::default();
+        let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+        let keep_alive = u16::try_from(file.keep_alive_max.as_secs()).unwrap_or(u16::MAX);
+        Self {
+            protocol: forebay_mqtt::Config {
+                receive_maximum: NonZeroU16::new(file.receive_maximum)
+                    .unwrap_or(defaults.receive_maximum),
+                packet_size_max: NonZeroU32::new(file.max_packet_size)
+                    .unwrap_or(defaults.packet_size_max),
+                connect_timeout: file.connect_timeout,
+                keep_alive_max: NonZeroU16::new(keep_alive),
+                session_expiry_max: Some(seconds(file.session_expiry_max)),
+                ..defaults
+            },
+            connections_max: file.max_connections as usize,
+            ..Self::default()
+        }
+    }
+}

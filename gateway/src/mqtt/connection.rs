@@ -1,0 +1,310 @@
+//! One task per connection: socket, protocol machine, tickets, deliveries.
+//!
+//! A turn of the loop, in this order:
+//!
+//! 1. carry out the machine's effects (appends give tickets);
+//! 2. release everything whose ticket is durable, so that all
+//!    acknowledgements of a commit leave in one write;
+//! 3. take messages for the client while it has room for them;
+//! 4. write without waiting;
+//! 5. sleep until there is input, room to write, a commit that something waits
+//!    for, a message, a timeout, or the end.
+//!
+//! What bounds a connection: it is not read while the storage pushes back,
+//! while its output is not taken, and while the machine has as many
+//! unanswered publishes as it may. So a client that sends faster than the disk
+//! or reads slower than its subscriptions is slowed down by TCP, and nobody
+//! else is.
+
+mod closing;
+mod inbound;
+mod opening;
+mod outbound;
+mod output;
+mod subscribing;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use forebay_mqtt::session::{CloseReason, Input, Outcome, SessionExpiry, Token};
+use forebay_mqtt::{Connection as Machine, Effect, ReasonCode};
+use forebay_storage::Ticket;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::dispatch::Delivery;
+use super::node::Node;
+use opening::Opened;
+use outbound::{Outbound, arrives};
+use output::Output;
+
+/// Bytes asked of the socket in one read. It takes some hundred readings, and
+/// the buffer goes away when they are decoded.
+const READ_LEN: usize = 16 << 10;
+
+/// Retry of an append that the storage pushed back, if no commit comes first.
+const RETRY_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// Serves one connection until it ends.
+pub async fn run(node: Arc<Node>, stream: TcpStream, shutdown: watch::Receiver<bool>) {
+    let machine = Machine::new(Instant::now(), Arc::clone(&node.protocol));
+    let connection = Connection {
+        committed: node.committed.clone(),
+        output: Output::new(node.config.write_timeout),
+        machine,
+        stream,
+        shutdown,
+        input: BytesMut::new(),
+        is_incomplete: true,
+        waiting: VecDeque::new(),
+        blocked: None,
+        opened: None,
+        outbound: Outbound::default(),
+        close: None,
+        node,
+    };
+    connection.run().await;
+}
+
+/// Something that waits for a ticket.
+enum Waiting {
+    /// A publish, a release or a receipt.
+    Acknowledge(Token),
+    /// A SUBSCRIBE with its reason codes.
+    Subscribed(Token, Vec<ReasonCode>),
+    /// An UNSUBSCRIBE with its reason codes.
+    Unsubscribed(Token, Vec<ReasonCode>),
+    /// A CONNECT whose session is being written.
+    Open,
+    /// Retained messages that were read from the state.
+    Retained(Vec<Delivery>),
+}
+
+struct Connection {
+    node: Arc<Node>,
+    machine: Machine,
+    stream: TcpStream,
+    shutdown: watch::Receiver<bool>,
+    committed: watch::Receiver<Ticket>,
+    input: BytesMut,
+    /// Whether `input` holds no complete packet.
+    is_incomplete: bool,
+    output: Output,
+    /// In the order of their tickets.
+    waiting: VecDeque<(Ticket, Waiting)>,
+    /// An effect that the storage pushed back; nothing follows before it.
+    blocked: Option<Effect>,
+    opened: Option<Opened>,
+    outbound: Outbound,
+    close: Option<(CloseReason, SessionExpiry)>,
+}
+
+enum Event {
+    Readable(io::Result<()>),
+    Writable(io::Result<()>),
+    Committed,
+    Arrived(Option<Delivery>),
+    Behind,
+    TakenOver,
+    Timeout,
+    Shutdown,
+}
+
+impl Connection {
+    async fn run(mut self) {
+        loop {
+            self.settle().await;
+            if self.close.is_some() {
+                break;
+            }
+            if let Err(error) = self.output.write(&self.stream, Instant::now()) {
+                tracing::debug!(%error, "write failed");
+                self.machine.handle_connection_lost(Instant::now());
+                continue;
+            }
+            match self.next_event().await {
+                Event::Readable(Ok(())) => self.read(),
+                Event::Readable(Err(_)) | Event::Writable(Err(_)) => {
+                    self.machine.handle_connection_lost(Instant::now());
+                }
+                Event::Writable(Ok(())) | Event::Committed | Event::Behind => {}
+                Event::Arrived(delivery) => self.outbound.arrived(delivery),
+                Event::TakenOver => self.machine.take_over(Instant::now()),
+                Event::Timeout => self.timeout(Instant::now()),
+                Event::Shutdown => self.machine.shut_down(Instant::now()),
+            }
+        }
+        self.finish().await;
+    }
+
+    /// Steps 1 to 3, until none of them has anything left to do.
+    async fn settle(&mut self) {
+        loop {
+            let mut progress = self.carry_out().await;
+            progress |= self.release();
+            if self.close.is_some() {
+                return;
+            }
+            progress |= self.deliver().await;
+            if !progress {
+                return;
+            }
+        }
+    }
+
+    async fn carry_out(&mut self) -> bool {
+        let mut progress = false;
+        // What a closed connection had not appended was not acknowledged.
+        let blocked = self.blocked.take().filter(|_| !self.machine.is_closed());
+        if let Some(effect) = blocked {
+            progress |= self.effect(effect).await;
+        }
+        while self.blocked.is_none() && self.close.is_none() {
+            if let Some(effect) = self.machine.poll_effect() {
+                progress |= self.effect(effect).await;
+            } else if !self.decode() {
+                break;
+            }
+        }
+        if self.machine.is_closed() {
+            self.blocked = None;
+        }
+        progress
+    }
+
+    /// Carries out one effect. False when it has to be tried again.
+    async fn effect(&mut self, effect: Effect) -> bool {
+        match effect {
+            Effect::SendPacket(packet) => self.send(packet),
+            Effect::OpenSession(open) => self.open(*open).await,
+            Effect::Publish { token, publish } => return self.publish(token, publish).await,
+            Effect::ReleaseQos2 { token, packet_id } => return self.release_qos2(token, packet_id),
+            Effect::Subscribe {
+                token,
+                subscriptions,
+                identifier,
+            } => return self.subscribe(token, subscriptions, identifier),
+            Effect::Unsubscribe { token, filters } => return self.unsubscribe(token, filters),
+            Effect::RecordQos2Received {
+                token,
+                cursor,
+                packet_id,
+            } => return self.record_received(token, cursor, packet_id),
+            Effect::CompleteDelivery { packet_id, .. } => self.completed(packet_id),
+            Effect::DropDelivery { reason, .. } => {
+                tracing::debug!(?reason, "delivery dropped");
+            }
+            Effect::PublishWill { will, delay } => self.publish_will(will, delay).await,
+            Effect::DiscardWill => {}
+            Effect::Close {
+                reason,
+                session_expiry,
+            } => self.close = Some((reason, session_expiry)),
+        }
+        true
+    }
+
+    /// Releases what is durable.
+    fn release(&mut self) -> bool {
+        let committed = *self.committed.borrow_and_update();
+        let mut progress = self.output.open_gate(committed);
+        while self.waiting.front().is_some_and(|(ticket, _)| *ticket <= committed) {
+            let Some((_, waiting)) = self.waiting.pop_front() else {
+                break;
+            };
+            progress = true;
+            self.answer(waiting);
+        }
+        progress
+    }
+
+    /// Remembers to do something when `ticket` is durable.
+    fn wait_for(&mut self, ticket: Ticket, waiting: Waiting) {
+        self.waiting.push_back((ticket, waiting));
+    }
+
+    fn read(&mut self) {
+        self.input.reserve(READ_LEN);
+        match self.stream.try_read_buf(&mut self.input) {
+            Ok(0) => self.machine.handle_connection_lost(Instant::now()),
+            Ok(_) => self.is_incomplete = false,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.machine.handle_connection_lost(Instant::now()),
+        }
+    }
+
+    /// Takes the next packet off the input. False when there is none to take.
+    fn decode(&mut self) -> bool {
+        if self.is_incomplete {
+            return false;
+        }
+        let input = self.machine.handle_input(Instant::now(), &mut self.input);
+        self.is_incomplete = input == Input::Incomplete;
+        if self.input.is_empty() {
+            // An idle connection keeps no buffer.
+            self.input = BytesMut::new();
+            self.is_incomplete = true;
+        }
+        input == Input::Handled
+    }
+
+    /// Says that the cause of a token is durable.
+    fn acknowledge(&mut self, token: Token) {
+        self.machine.acknowledge(Instant::now(), token, Outcome::Durable);
+    }
+
+    fn timeout(&mut self, now: Instant) {
+        if self.output.is_stalled(now) {
+            tracing::debug!("client does not read");
+            self.machine.handle_connection_lost(now);
+            return;
+        }
+        if self.machine.next_timeout().is_some_and(|at| at <= now) {
+            self.machine.handle_timeout(now);
+        }
+        if self.outbound.checkpoint_due(now) {
+            self.checkpoint(now);
+        }
+    }
+
+    async fn next_event(&mut self) -> Event {
+        let reads = self.blocked.is_none()
+            && !self.output.is_full()
+            && self.is_incomplete
+            && self.machine.accepts_input();
+        let writes = !self.output.is_empty();
+        let commits = !self.waiting.is_empty() || self.output.is_gated();
+        let takes = self.outbound.has_room() && !self.output.is_full();
+        let mut until = self.machine.next_timeout();
+        let deadlines = [self.output.deadline(), self.outbound.next_checkpoint()];
+        for deadline in deadlines.into_iter().flatten() {
+            until = Some(until.map_or(deadline, |at| at.min(deadline)));
+        }
+        if self.blocked.is_some() {
+            let retry = Instant::now() + RETRY_INTERVAL;
+            until = Some(until.map_or(retry, |at| at.min(retry)));
+        }
+        let claim = self.opened.as_mut().map(|opened| &mut opened.claim);
+        let subscriber = self.outbound.subscriber.as_mut();
+        let stream = &self.stream;
+        tokio::select! {
+            _ = self.shutdown.wait_for(|stop| *stop) => Event::Shutdown,
+            Ok(()) = self.committed.changed(), if commits || self.blocked.is_some() => Event::Committed,
+            result = stream.writable(), if writes => Event::Writable(result),
+            result = stream.readable(), if reads => Event::Readable(result),
+            event = arrives(subscriber, takes) => event,
+            () = opening::taken_over(claim) => Event::TakenOver,
+            () = at(until) => Event::Timeout,
+        }
+    }
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,264 @@
+//! Resuming what was unfinished, writing cursors, and the end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use forebay_mqtt::session::{
+    CloseReason, InflightStage, ResumedDelivery, ResumedStage,
+};
+use forebay_mqtt::session::Cursor;
+use forebay_mqtt::{PacketId, Qos, ReasonCode};
+use forebay_storage::AppendError;
+
+use super::opening::{Opened, seconds};
+use super::outbound::outgoing;
+use super::{Connection, Waiting};
+use crate::mqtt::dispatch::{Delivery, Folded};
+use crate::mqtt::feeds::{FeedId, detach, read_page};
+use crate::mqtt::node::{Node, now_ms};
+use crate::mqtt::sessions::record::{
+    self, Changes, CursorRecord, PlaceRecord, StoredSession, UnacknowledgedRecord,
+};
+use crate::mqtt::stats::count;
+
+/// How long the last packets may take to be written.
+const FLUSH_MAX: Duration = Duration::from_secs(1);
+
+/// How long the session's last record is tried to be written when the disk is
+/// behind. Without it the last checkpoint counts and messages are repeated.
+const WRITE_MAX: Duration = Duration::from_secs(2);
+
+/// A delivery of the stored session.
+struct Unfinished {
+    packet_id: u16,
+    place: PlaceRecord,
+    qos: u8,
+    received: bool,
+}
+
+impl Connection {
+    /// Repeats what the session left unfinished, then becomes its reader.
+    pub(super) async fn resume(&mut self, stored: StoredSession) {
+        self.attach(&stored.session.subscriptions, &stored.cursors);
+        self.end_backlog();
+        let unacknowledged = stored.cursors.unacknowledged.into_iter();
+        let mut unfinished: Vec<Unfinished> = unacknowledged
+            .map(|record| Unfinished {
+                packet_id: record.packet_id,
+                place: record.place,
+                qos: 1,
+                received: false,
+            })
+            .collect();
+        unfinished.extend(stored.outgoing.into_iter().map(|(packet_id, record)| Unfinished {
+            packet_id,
+            place: record.place,
+            qos: 2,
+            received: record.received,
+        }));
+        unfinished.sort_by(|a, b| {
+            let order = |u: &Unfinished| (u.place.topic.clone(), u.place.partition, u.place.offset);
+            order(a).cmp(&order(b))
+        });
+        let mut deliveries = Vec::new();
+        for one in unfinished {
+            let feed = one.place.key().and_then(|key| self.node.dispatch.find(&key));
+            if one.qos == 2 {
+                let place = feed.map(|feed| (feed, one.place.offset));
+                self.resumed_outgoing(one.packet_id, place);
+            }
+            let resumed = match (feed, PacketId::new(one.packet_id)) {
+                (Some(feed), Some(packet_id)) => self.resumed(feed, packet_id, &one).await,
+                _ => None,
+            };
+            match resumed {
+                Some(resumed) => deliveries.push(resumed),
+                // Retention removed the message, or it expired.
+                None if one.qos == 2 => self.forget_outgoing(one.packet_id),
+                None => {}
+            }
+        }
+        self.machine.resume(Instant::now(), deliveries);
+    }
+
+    async fn resumed(
+        &self,
+        feed: FeedId,
+        packet_id: PacketId,
+        one: &Unfinished,
+    ) -> Option<ResumedDelivery> {
+        let offset = one.place.offset;
+        if one.received {
+            let cursor = Cursor {
+                stream: u64::from(feed.0),
+                position: offset,
+            };
+            let stage = ResumedStage::Release { cursor };
+            return Some(ResumedDelivery { packet_id, stage });
+        }
+        let partition = self.node.dispatch.feed(feed).partition;
+        let reading = tokio::task::spawn_blocking(move || read_page(&partition, offset, 1));
+        let page = reading.await.ok()?.ok()?;
+        let (_, message) = page.messages.into_iter().find(|(at, _)| *at == offset)?;
+        let mut folded = Folded::default();
+        for (filter, subscribed) in self.opened.iter().flat_map(|o| &o.subscriptions) {
+            if filter.matches(&message.path) {
+                folded.add(&subscribed.grant, &message);
+            }
+        }
+        let delivery = Delivery {
+            qos: one.qos,
+            ..folded.delivery(feed, offset, Arc::new(detach(&message)))
+        };
+        let stage = ResumedStage::Publish(outgoing(&delivery)?);
+        Some(ResumedDelivery { packet_id, stage })
+    }
+
+    /// Writes where the session reads on. What is not written yet is repeated
+    /// after a crash.
+    pub(super) fn checkpoint(&mut self, now: Instant) {
+        let mut changes = Changes::default();
+        let persistent = self.opened.as_ref().is_some_and(Opened::is_persistent);
+        if !persistent || self.outbound.resume.is_some() {
+            self.outbound.checkpointed();
+            return;
+        }
+        self.stage_cursors(None, &mut changes);
+        match self.node.storage.commit(changes.transaction()) {
+            Ok(_) => self.outbound.checkpointed(),
+            Err(error) => {
+                tracing::debug!(%error, "cursors not written, later");
+                self.outbound.postpone(now);
+            }
+        }
+    }
+
+    /// Adds the cursor record to changes of the state, and the removal of finished
+    /// QoS 2 deliveries.
+    pub(super) fn stage_cursors(
+        &mut self,
+        disconnected_at_ms: Option<i64>,
+        changes: &mut Changes,
+    ) {
+        let Some(opened) = &self.opened else { return };
+        // Positions first, then the queue: a message below a position is in
+        // the queue by then.
+        let places = self.node.dispatch.cursors(opened.claim.number());
+        self.outbound.drain_queue();
+        let cursors = places.into_iter().map(|(feed, key, cursor)| {
+            let pending = self.outbound.pending.iter();
+            let of_feed = pending.filter(|d| d.feed == feed).map(|d| d.offset);
+            let offset = of_feed.fold(cursor, u64::min);
+            PlaceRecord::new(&key, offset)
+        });
+        let cursors = cursors.collect();
+        let inflight = self.machine.inflight();
+        let sent = inflight.iter().filter(|one| {
+            one.stage == InflightStage::Published(Qos::AtLeastOnce)
+        });
+        let unacknowledged = sent.filter_map(|one| {
+            Some(UnacknowledgedRecord {
+                packet_id: one.packet_id.value(),
+                place: self.place(one.cursor)?,
+            })
+        });
+        let record = CursorRecord {
+            disconnected_at_ms,
+            cursors,
+            unacknowledged: unacknowledged.collect(),
+        };
+        let client = opened.claim.client();
+        changes.put(record::cursor_key(client), &record);
+        for packet_id in self.outbound.finished() {
+            changes.delete(record::outgoing_key(client, *packet_id));
+        }
+    }
+
+    /// Answers what needs no commit.
+    pub(super) fn answer(&mut self, waiting: Waiting) {
+        let now = Instant::now();
+        match waiting {
+            Waiting::Acknowledge(token) => self.acknowledge(token),
+            Waiting::Subscribed(token, reasons) => {
+                self.machine.acknowledge_subscribe(now, token, &reasons);
+            }
+            Waiting::Unsubscribed(token, reasons) => {
+                self.machine.acknowledge_unsubscribe(now, token, &reasons);
+            }
+            Waiting::Open => self.accept(),
+            Waiting::Retained(messages) => self.retained_arrived(messages),
+        }
+    }
+
+    /// Closes because the storage refuses session state. There is no answer
+    /// that says "later": the client keeps its side and repeats it when it
+    /// comes back.
+    pub(super) fn give_up(&mut self, error: &AppendError) {
+        tracing::warn!(%error, "session state not written, connection closed");
+        let reason = ReasonCode::ServerUnavailable;
+        self.machine.disconnect(Instant::now(), reason);
+    }
+
+    /// Writes the session's last record, lets go of it, and says goodbye.
+    pub(super) async fn finish(mut self) {
+        let Some((reason, expiry)) = self.close.take() else {
+            return;
+        };
+        if let CloseReason::Decode(_) | CloseReason::Violation { .. } = &reason {
+            count(&self.node.stats.violations);
+        }
+        tracing::debug!(client = self.machine.client_id().as_str(), ?reason, "connection closed");
+        self.leave(seconds(expiry)).await;
+        let flush = async {
+            while !self.output.is_empty() {
+                self.stream.writable().await?;
+                self.output.write(&self.stream, Instant::now())?;
+            }
+            std::io::Result::Ok(())
+        };
+        // The client is gone or will notice; there is nobody to tell.
+        let _ = tokio::time::timeout(FLUSH_MAX, flush).await;
+    }
+
+    async fn leave(&mut self, expiry_seconds: u32) {
+        let now = now_ms();
+        let mut changes = Changes::default();
+        let was_resumed = self.outbound.resume.is_none();
+        if was_resumed {
+            self.stage_cursors(Some(now), &mut changes);
+        }
+        let record = self.session_record(expiry_seconds);
+        let Some(opened) = self.opened.take() else {
+            return;
+        };
+        self.node.dispatch.detach(opened.claim.number());
+        let client = Arc::clone(opened.claim.client());
+        if expiry_seconds == 0 {
+            let ended = end(Arc::clone(&self.node), opened).await;
+            if let Err(error) = ended {
+                tracing::warn!(client = &*client, %error, "ended session not removed");
+            }
+            return;
+        }
+        if was_resumed && expiry_seconds != opened.expiry_seconds {
+            changes.put(record::session_key(&client), &record);
+        }
+        if let Err(error) = self.node.commit_soon(&changes, WRITE_MAX).await {
+            tracing::warn!(client = &*client, %error, "cursors not written, messages repeat");
+        }
+        opened.claim.release(now, expiry_seconds);
+    }
+}
+
+/// Removes a session that ends with its connection.
+async fn end(node: Arc<Node>, mut opened: Opened) -> Result<(), AppendError> {
+    if !opened.claim.is_stored() {
+        return Ok(());
+    }
+    let removing = tokio::task::spawn_blocking(move || {
+        let removed = opened.claim.reset(None);
+        drop(node);
+        removed.map(|_| ())
+    });
+    removing.await.unwrap_or(Err(AppendError::ShuttingDown))
+}

@@ -1,0 +1,190 @@
+//! From the client to the log.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use forebay_mqtt::packet::{Publish, PublishProperties, Will, WillProperties};
+use forebay_mqtt::session::{Outcome, Token};
+use forebay_mqtt::{Effect, PacketId, ReasonCode};
+use forebay_storage::{AppendError, Transaction};
+
+use super::{Connection, Waiting};
+use crate::mqtt::message::{Message, MessageProperties};
+use crate::mqtt::node::{Node, Refusal, now_ms};
+use crate::mqtt::sessions::record;
+
+/// How long a will is tried again when the disk is behind. A commit takes
+/// milliseconds; after this the disk is stuck and the process about to end.
+const WILL_RETRY_MAX: Duration = Duration::from_secs(5);
+
+impl Connection {
+    /// Appends a publish. False when the storage pushes back.
+    pub(super) async fn publish(&mut self, token: Option<Token>, publish: Publish) -> bool {
+        let message = message(&publish);
+        let received = match (publish.packet_id, &self.opened) {
+            (Some(packet_id), Some(opened)) if message.qos == 2 && opened.is_persistent() => {
+                Some(record::received_key(opened.claim.client(), packet_id.value()))
+            }
+            _ => None,
+        };
+        let mut appended = self.node.append(&message, received.as_deref());
+        if let Err(Refusal::Missing(missing)) = appended {
+            appended = match self.node.create(missing).await {
+                true => self.node.append(&message, received.as_deref()),
+                false => Err(Refusal::Reason(ReasonCode::QuotaExceeded)),
+            };
+        }
+        match (appended, token) {
+            (Ok(ticket), Some(token)) => self.wait_for(ticket, Waiting::Acknowledge(token)),
+            (Err(Refusal::Later), _) => {
+                self.blocked = Some(Effect::Publish { token, publish });
+                return false;
+            }
+            (Err(Refusal::Reason(reason)), Some(token)) => {
+                self.refuse(token, reason);
+            }
+            (Err(Refusal::Missing(_)), Some(token)) => {
+                self.refuse(token, ReasonCode::UnspecifiedError);
+            }
+            (Err(Refusal::Closing), _) => self.machine.shut_down(Instant::now()),
+            // QoS 0: nobody waits for the outcome; refusals are counted.
+            (Ok(_) | Err(_), None) => {}
+        }
+        true
+    }
+
+    /// Forgets a received QoS 2 packet id. False when the storage pushes back.
+    pub(super) fn release_qos2(&mut self, token: Token, packet_id: PacketId) -> bool {
+        let mut transaction = Transaction::new();
+        match &self.opened {
+            Some(opened) if opened.is_persistent() => {
+                let key = record::received_key(opened.claim.client(), packet_id.value());
+                transaction.delete(&key);
+            }
+            _ => {
+                self.acknowledge(token);
+                return true;
+            }
+        }
+        self.commit_for(transaction, token, Effect::ReleaseQos2 { token, packet_id })
+    }
+
+    /// Commits state and acknowledges `token` when it is durable. False, and
+    /// `effect` is tried again, when the storage pushes back.
+    pub(super) fn commit_for(
+        &mut self,
+        transaction: Transaction,
+        token: Token,
+        effect: Effect,
+    ) -> bool {
+        match self.node.storage.commit(transaction) {
+            Ok(committed) => self.wait_for(committed.ticket, Waiting::Acknowledge(token)),
+            Err(AppendError::Backpressure { .. }) => {
+                self.blocked = Some(effect);
+                return false;
+            }
+            Err(error) => self.give_up(&error),
+        }
+        true
+    }
+
+    fn refuse(&mut self, token: Token, reason: ReasonCode) {
+        let refused = Outcome::Refused { reason };
+        self.machine.acknowledge(Instant::now(), token, refused);
+    }
+
+    /// Publishes the will, after its delay by a task of its own.
+    pub(super) async fn publish_will(&mut self, will: Will, delay: Duration) {
+        let message = will_message(&will);
+        let node = Arc::clone(&self.node);
+        if delay.is_zero() {
+            append_will(&node, message).await;
+            return;
+        }
+        let Some(opened) = &self.opened else { return };
+        let client = Arc::clone(opened.claim.client());
+        let claim = opened.claim.number();
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            if node.sessions.last_claim(&client).is_none_or(|last| last == claim) {
+                append_will(&node, message).await;
+            }
+        });
+    }
+}
+
+async fn append_will(node: &Arc<Node>, mut message: Message) {
+    message.timestamp_ms = now_ms();
+    let mut committed = node.committed.clone();
+    let attempts = async {
+        loop {
+            match node.append(&message, None) {
+                Ok(_) => return,
+                Err(Refusal::Missing(missing)) => {
+                    if !node.create(missing).await {
+                        return;
+                    }
+                }
+                Err(Refusal::Later) => {
+                    let _ = committed.changed().await;
+                }
+                Err(Refusal::Reason(_) | Refusal::Closing) => return,
+            }
+        }
+    };
+    if tokio::time::timeout(WILL_RETRY_MAX, attempts).await.is_err() {
+        tracing::warn!(path = message.path.as_str(), "will not published, the disk is behind");
+    }
+}
+
+fn message(publish: &Publish) -> Message {
+    Message {
+        path: publish.topic.clone(),
+        payload: publish.payload.clone(),
+        qos: publish.qos as u8,
+        retain: publish.retain,
+        timestamp_ms: now_ms(),
+        properties: properties(&publish.properties),
+    }
+}
+
+fn properties(from: &PublishProperties) -> Option<Box<MessageProperties>> {
+    let properties = MessageProperties {
+        payload_is_utf8: from.payload_is_utf8 == Some(true),
+        expiry_seconds: from.message_expiry_interval,
+        content_type: from.content_type.clone(),
+        response_topic: from.response_topic.clone(),
+        correlation_data: from.correlation_data.clone(),
+        user: from.user_properties.clone(),
+    };
+    (properties != MessageProperties::default()).then(|| Box::new(properties))
+}
+
+fn will_message(will: &Will) -> Message {
+    let WillProperties {
+        payload_is_utf8,
+        message_expiry_interval,
+        content_type,
+        response_topic,
+        correlation_data,
+        user_properties,
+        ..
+    } = will.properties.clone();
+    let publish = PublishProperties {
+        payload_is_utf8,
+        message_expiry_interval,
+        content_type,
+        response_topic,
+        correlation_data,
+        user_properties,
+        ..PublishProperties::default()
+    };
+    Message {
+        path: will.topic.clone(),
+        payload: will.payload.clone(),
+        qos: will.qos as u8,
+        retain: will.retain,
+        timestamp_ms: now_ms(),
+        properties: properties(&publish),
+    }
+}

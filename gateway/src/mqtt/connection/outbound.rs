@@ -1,0 +1,513 @@
+//! From the log to the client.
+//!
+//! Messages come from four places, taken in this order: deliveries that the
+//! resumed session left unfinished, the queue that the dispatching thread
+//! fills, pages that this connection reads itself while it is behind, and
+//! retained messages. They pass through one short list, `pending`, so their
+//! order per partition is the log's.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use forebay_mqtt::packet::{Publish, PublishProperties, SubscriptionId};
+use forebay_mqtt::session::{Cursor, Delivery as Outgoing, Token};
+use forebay_mqtt::{Effect, Packet, PacketId, Qos, ReasonCode, TopicName};
+use forebay_storage::{AppendError, ReadError, Ticket, Transaction};
+use tokio::sync::{Notify, mpsc};
+
+use super::{Connection, Event, Waiting};
+use crate::mqtt::dispatch::{Delivery, Folded, Grant, SubscriberId};
+use crate::mqtt::feeds::{FeedId, Page, detach, read_page};
+use crate::mqtt::node::now_ms;
+use crate::mqtt::sessions::record::{self, OutgoingRecord, PlaceRecord, StoredSession};
+use crate::mqtt::stats::count;
+
+/// Messages taken from the queue ahead of the client's credit.
+const PENDING_LEN_MAX: usize = 64;
+
+/// Bytes read from a partition in one step while behind.
+const CATCH_UP_LEN: usize = 64 << 10;
+
+/// Retained messages read in one step.
+const RETAINED_STEP: usize = 32;
+
+/// Pause after the disk refused a read.
+const READ_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long finished deliveries may be missing from the cursor record. After a
+/// crash they are delivered again, so this bounds duplicates, not losses.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Finished deliveries that may be missing from the cursor record.
+const CHECKPOINT_EVERY: usize = 1024;
+
+/// The feed of a message that comes from the retained ones and not the log.
+pub(super) const RETAINED_FEED: FeedId = FeedId(u32::MAX);
+
+/// The connection as a reader of the log.
+pub(super) struct Subscriber {
+    /// Its name at the dispatching thread.
+    pub id: SubscriberId,
+    /// Notified when it falls behind.
+    pub wake: Arc<Notify>,
+    queue: mpsc::Receiver<Delivery>,
+    is_behind: bool,
+}
+
+/// What is on its way to the client.
+#[derive(Default)]
+pub(super) struct Outbound {
+    /// Set with the first subscription.
+    pub subscriber: Option<Subscriber>,
+    /// Messages to be handed to the machine.
+    pub pending: VecDeque<Delivery>,
+    /// Retained messages to be read.
+    pub retained: VecDeque<(TopicName, Grant)>,
+    retained_is_waiting: bool,
+    /// A session to be resumed after its CONNACK.
+    pub resume: Option<Box<StoredSession>>,
+    /// Places of unfinished QoS 2 deliveries, not to be delivered again.
+    skip: HashSet<(FeedId, u64)>,
+    /// Where the backlog of a resumed session ends. QoS 0 messages below were
+    /// published while the client was away and are not sent.
+    backlog_ends: HashMap<FeedId, u64>,
+    /// Packet ids with a record of an outgoing QoS 2 delivery.
+    recorded: HashSet<u16>,
+    /// Those of them that are finished; removed with the next checkpoint,
+    /// because the cursor must have passed the message before it is forgotten.
+    finished: Vec<u16>,
+    /// Finished deliveries since the last checkpoint, and since when.
+    unwritten: usize,
+    dirty_since: Option<Instant>,
+    retry_read_at: Option<Instant>,
+}
+
+impl Subscriber {
+    /// A reader whose queue the dispatching thread fills.
+    pub fn new(id: SubscriberId, queue: mpsc::Receiver<Delivery>) -> Self {
+        Self {
+            id,
+            wake: Arc::default(),
+            queue,
+            is_behind: true,
+        }
+    }
+}
+
+impl Outbound {
+    /// Whether messages are taken from the queue.
+    pub fn has_room(&self) -> bool {
+        self.pending.len() < PENDING_LEN_MAX
+    }
+
+    /// Takes a message from the queue.
+    pub fn arrived(&mut self, delivery: Option<Delivery>) {
+        self.pending.extend(delivery);
+    }
+
+    /// Moves the whole queue into the list.
+    pub fn drain_queue(&mut self) {
+        let Some(subscriber) = &mut self.subscriber else {
+            return;
+        };
+        while let Ok(delivery) = subscriber.queue.try_recv() {
+            self.pending.push_back(delivery);
+        }
+    }
+
+    /// When the cursor record is to be written.
+    pub fn next_checkpoint(&self) -> Option<Instant> {
+        let checkpoint = self.dirty_since.map(|since| {
+            if self.unwritten >= CHECKPOINT_EVERY {
+                since
+            } else {
+                since + CHECKPOINT_INTERVAL
+            }
+        });
+        match (checkpoint, self.retry_read_at) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Whether the cursor record is to be written.
+    pub fn checkpoint_due(&mut self, now: Instant) -> bool {
+        if self.retry_read_at.is_some_and(|at| at <= now) {
+            self.retry_read_at = None;
+            if let Some(subscriber) = &mut self.subscriber {
+                subscriber.is_behind = true;
+            }
+        }
+        let Some(since) = self.dirty_since else {
+            return false;
+        };
+        self.unwritten >= CHECKPOINT_EVERY || since + CHECKPOINT_INTERVAL <= now
+    }
+
+    /// Takes note that the cursor record was written.
+    pub fn checkpointed(&mut self) {
+        for id in self.finished.drain(..) {
+            self.recorded.remove(&id);
+        }
+        self.unwritten = 0;
+        self.dirty_since = None;
+    }
+
+    /// Packet ids whose records the next checkpoint removes.
+    pub fn finished(&self) -> &[u16] {
+        &self.finished
+    }
+
+    /// The cursor record could not be written; it is due again later.
+    pub fn postpone(&mut self, now: Instant) {
+        self.unwritten = 0;
+        self.dirty_since = Some(now);
+    }
+
+    fn changed(&mut self, now: Instant) {
+        self.unwritten += 1;
+        self.dirty_since.get_or_insert(now);
+    }
+}
+
+/// Waits for the next message or for having to read.
+pub(super) async fn arrives(subscriber: Option<&mut Subscriber>, takes: bool) -> Event {
+    let Some(subscriber) = subscriber else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        () = subscriber.wake.notified() => {
+            subscriber.is_behind = true;
+            Event::Behind
+        }
+        Some(delivery) = subscriber.queue.recv(), if takes => Event::Arrived(Some(delivery)),
+        else => std::future::pending().await,
+    }
+}
+
+impl Connection {
+    /// Gives the machine what it has room for. True when anything happened.
+    pub(super) async fn deliver(&mut self) -> bool {
+        if !self.machine.is_open() {
+            return false;
+        }
+        if let Some(stored) = self.outbound.resume.take() {
+            self.resume(*stored).await;
+            return true;
+        }
+        let mut progress = self.fill().await;
+        while !self.output.is_full() {
+            let Some(next) = self.outbound.pending.front() else {
+                break;
+            };
+            if next.qos > 0 && self.machine.can_deliver() == 0 {
+                break;
+            }
+            let Some(delivery) = self.outbound.pending.pop_front() else {
+                break;
+            };
+            progress = true;
+            let now = Instant::now();
+            self.outbound.changed(now);
+            if let Some(outgoing) = outgoing(&delivery)
+                && let Err(error) = self.machine.deliver(now, outgoing)
+            {
+                tracing::debug!(%error, "not delivered");
+                self.outbound.pending.push_front(delivery);
+                break;
+            }
+        }
+        progress
+    }
+
+    /// Fills the list when it is empty.
+    async fn fill(&mut self) -> bool {
+        if !self.outbound.pending.is_empty() || self.output.is_full() {
+            return false;
+        }
+        let Some(subscriber) = &mut self.outbound.subscriber else {
+            return false;
+        };
+        while self.outbound.pending.len() < PENDING_LEN_MAX {
+            let Ok(delivery) = subscriber.queue.try_recv() else {
+                break;
+            };
+            self.outbound.pending.push_back(delivery);
+        }
+        if !self.outbound.pending.is_empty() {
+            return true;
+        }
+        if subscriber.is_behind {
+            return self.catch_up().await;
+        }
+        self.read_retained().await
+    }
+
+    /// Reads one page of one partition in which this session is behind.
+    async fn catch_up(&mut self) -> bool {
+        let Some(subscriber) = &mut self.outbound.subscriber else {
+            return false;
+        };
+        let id = subscriber.id;
+        let behind = self.node.dispatch.behind(id);
+        // What was queued before it fell behind comes first; after `behind`
+        // nothing of that partition is queued until `advance`.
+        self.outbound.drain_queue();
+        let Some((feed, cursor)) = behind.first().copied() else {
+            if let Some(subscriber) = &mut self.outbound.subscriber {
+                subscriber.is_behind = false;
+            }
+            return true;
+        };
+        let partition = self.node.dispatch.feed(feed).partition;
+        let reading =
+            tokio::task::spawn_blocking(move || read_page(&partition, cursor, CATCH_UP_LEN));
+        match reading.await {
+            Ok(Ok(page)) => self.take_page(id, feed, cursor, page),
+            Ok(Err(ReadError::Deleted)) => {
+                self.node.dispatch.advance(id, feed, u64::MAX);
+                true
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "backlog not read, trying again");
+                self.read_later()
+            }
+            Err(_) => self.read_later(),
+        }
+    }
+
+    fn read_later(&mut self) -> bool {
+        self.outbound.retry_read_at = Some(Instant::now() + READ_RETRY_INTERVAL);
+        if let Some(subscriber) = &mut self.outbound.subscriber {
+            subscriber.is_behind = false;
+        }
+        false
+    }
+
+    fn take_page(&mut self, id: SubscriberId, feed: FeedId, cursor: u64, page: Page) -> bool {
+        if page.lost > 0 {
+            let stats = &self.node.stats;
+            let lost = &stats.deliveries_lost;
+            lost.fetch_add(page.lost, std::sync::atomic::Ordering::Relaxed);
+            tracing::warn!(offsets = page.lost, "retention was faster than a session");
+        }
+        for (offset, message) in &page.messages {
+            if self.outbound.skip.remove(&(feed, *offset)) {
+                continue;
+            }
+            let mut folded: Option<Folded> = None;
+            for (filter, subscribed) in self.opened.iter().flat_map(|o| &o.subscriptions) {
+                let counts = subscribed.starts.get(&feed).is_none_or(|start| start <= offset);
+                if counts && filter.matches(&message.path) {
+                    folded.get_or_insert_default().add(&subscribed.grant, message);
+                }
+            }
+            let Some(folded) = folded else { continue };
+            let delivery = folded.delivery(feed, *offset, Arc::new(detach(message)));
+            let is_backlog = self.outbound.backlog_ends.get(&feed).is_some_and(|e| offset < e);
+            if delivery.qos > 0 || !is_backlog {
+                self.outbound.pending.push_back(delivery);
+            }
+        }
+        let caught_up = self.node.dispatch.advance(id, feed, page.next_offset);
+        if !caught_up && page.next_offset == cursor {
+            return self.read_later();
+        }
+        self.outbound.changed(Instant::now());
+        true
+    }
+
+    async fn read_retained(&mut self) -> bool {
+        if self.outbound.retained.is_empty() || self.outbound.retained_is_waiting {
+            return false;
+        }
+        let step = self.outbound.retained.len().min(RETAINED_STEP);
+        let wanted: Vec<_> = self.outbound.retained.drain(..step).collect();
+        let node = Arc::clone(&self.node);
+        let reading = tokio::task::spawn_blocking(move || {
+            let read = |(path, grant): (TopicName, Grant)| Some((node.retained.read(&path)?, grant));
+            let found: Vec<_> = wanted.into_iter().filter_map(read).collect();
+            // What was read may not be durable yet.
+            (found, node.storage.fence())
+        });
+        let Ok((found, fence)) = reading.await else {
+            return false;
+        };
+        let deliveries = found.into_iter().map(|(message, grant)| {
+            let mut folded = Folded::default();
+            folded.add(&grant, &message);
+            let mut delivery = folded.delivery(RETAINED_FEED, 0, Arc::new(message));
+            delivery.retain = true;
+            delivery
+        });
+        self.outbound.retained_is_waiting = true;
+        self.wait_for(fence, Waiting::Retained(deliveries.collect()));
+        true
+    }
+
+    /// Retained messages that were read are durable.
+    pub(super) fn retained_arrived(&mut self, deliveries: Vec<Delivery>) {
+        self.outbound.retained_is_waiting = false;
+        self.outbound.pending.extend(deliveries);
+    }
+
+    /// Remembers what the stored session had under way.
+    pub(super) fn resumed_outgoing(&mut self, packet_id: u16, place: Option<(FeedId, u64)>) {
+        self.outbound.recorded.insert(packet_id);
+        self.outbound.skip.extend(place);
+    }
+
+    /// An outgoing QoS 2 record that leads nowhere is removed with the next
+    /// checkpoint.
+    pub(super) fn forget_outgoing(&mut self, packet_id: u16) {
+        self.outbound.finished.push(packet_id);
+        self.outbound.changed(Instant::now());
+    }
+
+    /// QoS 0 messages below the present end of the log were published while
+    /// the client was away.
+    pub(super) fn end_backlog(&mut self) {
+        let Some(subscriber) = &self.outbound.subscriber else {
+            return;
+        };
+        for (feed, _) in self.node.dispatch.behind(subscriber.id) {
+            let end = self.node.dispatch.feed(feed).partition.offsets().high_watermark;
+            self.outbound.backlog_ends.insert(feed, end);
+        }
+    }
+
+    /// Encodes a packet. A new QoS 2 delivery of a persistent session first
+    /// writes down its packet id, or a crash would deliver it twice.
+    pub(super) fn send(&mut self, packet: Packet) {
+        let Packet::Publish(publish) = &packet else {
+            return self.encode(&packet, None);
+        };
+        count(&self.node.stats.deliveries_out[publish.qos as usize]);
+        let is_new_qos2 = publish.qos == Qos::ExactlyOnce && !publish.dup;
+        let gate = match self.record_outgoing(publish).filter(|_| is_new_qos2) {
+            Some(Ok(ticket)) => Some(ticket),
+            Some(Err(error)) => return self.give_up(&error),
+            None => self.output.last_gate(),
+        };
+        self.encode(&packet, gate);
+    }
+
+    fn record_outgoing(&mut self, publish: &Publish) -> Option<Result<Ticket, AppendError>> {
+        let opened = self.opened.as_ref().filter(|opened| opened.is_persistent())?;
+        if publish.qos != Qos::ExactlyOnce || publish.dup {
+            return None;
+        }
+        let packet_id = publish.packet_id?;
+        let inflight = self.machine.inflight();
+        let cursor = inflight.iter().find(|i| i.packet_id == packet_id)?.cursor;
+        let place = self.place(cursor)?;
+        let record = OutgoingRecord {
+            place,
+            received: false,
+        };
+        let key = record::outgoing_key(opened.claim.client(), packet_id.value());
+        let mut transaction = Transaction::new();
+        transaction.put(&key, &record::encode(&record));
+        self.outbound.recorded.insert(packet_id.value());
+        Some(self.node.storage.commit(transaction).map(|c| c.ticket))
+    }
+
+    /// The client has a QoS 2 message. False when the storage pushes back.
+    pub(super) fn record_received(
+        &mut self,
+        token: Token,
+        cursor: Cursor,
+        packet_id: PacketId,
+    ) -> bool {
+        let place = self.place(cursor);
+        let persistent = self.opened.as_ref().filter(|opened| opened.is_persistent());
+        let (Some(opened), Some(place)) = (persistent, place) else {
+            self.acknowledge(token);
+            return true;
+        };
+        let record = OutgoingRecord {
+            place,
+            received: true,
+        };
+        let key = record::outgoing_key(opened.claim.client(), packet_id.value());
+        let mut transaction = Transaction::new();
+        transaction.put(&key, &record::encode(&record));
+        let again = Effect::RecordQos2Received {
+            token,
+            cursor,
+            packet_id,
+        };
+        self.commit_for(transaction, token, again)
+    }
+
+    /// The client is done with a delivery.
+    pub(super) fn completed(&mut self, packet_id: PacketId) {
+        if self.outbound.recorded.contains(&packet_id.value()) {
+            self.outbound.finished.push(packet_id.value());
+        }
+        self.outbound.changed(Instant::now());
+    }
+
+    /// The log place of a machine's cursor; `None` for a retained message.
+    pub(super) fn place(&self, cursor: Cursor) -> Option<PlaceRecord> {
+        let feed = FeedId(u32::try_from(cursor.stream).ok()?);
+        if feed == RETAINED_FEED {
+            return None;
+        }
+        let key = self.node.dispatch.feed(feed).key;
+        Some(PlaceRecord::new(&key, cursor.position))
+    }
+
+    fn encode(&mut self, packet: &Packet, gate: Option<Ticket>) {
+        let version = self.machine.version();
+        let encoded = match gate {
+            None => packet.encode(version, self.output.bytes()),
+            Some(ticket) => {
+                let mut bytes = BytesMut::with_capacity(packet.encoded_len(version));
+                let encoded = packet.encode(version, &mut bytes);
+                self.output.gate(ticket, bytes);
+                encoded
+            }
+        };
+        if let Err(error) = encoded {
+            // The machine checks sizes before it sends; this is its last net.
+            tracing::warn!(%error, "packet not encoded, connection closed");
+            let reason = ReasonCode::ImplementationSpecificError;
+            self.machine.disconnect(Instant::now(), reason);
+        }
+    }
+}
+
+/// The machine's form of a message; `None` when it has expired.
+pub(super) fn outgoing(delivery: &Delivery) -> Option<Outgoing> {
+    let message = &delivery.message;
+    let now = now_ms();
+    if message.is_expired(now) {
+        return None;
+    }
+    let mut properties = PublishProperties::default();
+    if let Some(from) = &message.properties {
+        properties.payload_is_utf8 = from.payload_is_utf8.then_some(true);
+        properties.message_expiry_interval = message.remaining_seconds(now);
+        properties.content_type = from.content_type.clone();
+        properties.response_topic = from.response_topic.clone();
+        properties.correlation_data = from.correlation_data.clone();
+        properties.user_properties = from.user.clone();
+    }
+    let identifiers = delivery.identifiers.iter();
+    properties.subscription_identifiers =
+        identifiers.filter_map(|id| SubscriptionId::new(*id)).collect();
+    Some(Outgoing {
+        topic: message.path.clone(),
+        payload: message.payload.clone(),
+        qos: Qos::from_bits(delivery.qos).unwrap_or(Qos::AtMostOnce),
+        retain: delivery.retain,
+        properties,
+        cursor: Cursor {
+            stream: u64::from(delivery.feed.0),
+            position: delivery.offset,
+        },
+    })
+}

@@ -1,0 +1,488 @@
+//! Hands newly durable messages to connected sessions.
+//!
+//! One thread reads each partition of the namespace once per commit, matches
+//! the subscriptions and puts every message into the bounded queue of each
+//! session that wants it. A session whose queue is full falls *behind* on that
+//! partition: from that offset on it reads the log itself, at its own pace, and
+//! rejoins when it has reached the position of this thread. So a slow reader
+//! costs neither memory nor anybody else's time.
+//!
+//! Positions only cover what is durable, because partitions are read up to
+//! their high watermark.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use forebay_mqtt::{SubscriptionTree, TopicFilter};
+use forebay_storage::Storage;
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::{Notify, mpsc};
+
+use super::feeds::{Feed, FeedId, FeedKey, Feeds, detach, read_page};
+use super::message::Message;
+use crate::ingest::routes::Routes;
+
+/// Messages that wait for one connected session: enough to cover a commit of a
+/// busy node, little enough that a stuck reader pins kilobytes.
+pub const QUEUE_LEN_MAX: usize = 256;
+
+/// Bytes read from a partition in one step.
+const READ_LEN: usize = 256 << 10;
+
+/// How often new topics are looked for. A message to a topic that Kafka
+/// clients created just before waits this long at most.
+const REFRESH_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Names a connected session.
+pub type SubscriberId = u64;
+
+/// What a subscription asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Grant {
+    /// Whose subscription it is.
+    pub subscriber: SubscriberId,
+    /// Highest quality of service.
+    pub qos: u8,
+    /// MQTT 5 subscription identifier.
+    pub identifier: Option<u32>,
+    /// Whether the publisher's retain flag is kept (section 3.8.3.1).
+    pub retain_as_published: bool,
+}
+
+/// A message on its way to one session.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The partition it was read from.
+    pub feed: FeedId,
+    /// Its offset there.
+    pub offset: u64,
+    /// The message, shared between the sessions that get it.
+    pub message: Arc<Message>,
+    /// The smaller of the publish's quality of service and the largest that
+    /// the matching subscriptions ask for.
+    pub qos: u8,
+    /// The retain flag to send.
+    pub retain: bool,
+    /// Identifiers of the matching subscriptions.
+    pub identifiers: Vec<u32>,
+}
+
+/// The subscriptions of one session that match one message, folded into one
+/// delivery (section 3.3.4: deliver once with the maximum QoS).
+#[derive(Clone, Debug, Default)]
+pub struct Folded {
+    qos: u8,
+    retain: bool,
+    identifiers: Vec<u32>,
+}
+
+impl Folded {
+    /// Adds a matching subscription.
+    pub fn add(&mut self, grant: &Grant, message: &Message) {
+        self.qos = self.qos.max(grant.qos.min(message.qos));
+        self.retain |= grant.retain_as_published && message.retain;
+        self.identifiers.extend(grant.identifier);
+    }
+
+    /// The delivery of `message` at its place.
+    pub fn delivery(self, feed: FeedId, offset: u64, message: Arc<Message>) -> Delivery {
+        Delivery {
+            feed,
+            offset,
+            message,
+            qos: self.qos,
+            retain: self.retain,
+            identifiers: self.identifiers,
+        }
+    }
+}
+
+struct Subscriber {
+    queue: mpsc::Sender<Delivery>,
+    wake: Arc<Notify>,
+    filters: BTreeMap<TopicFilter, Grant>,
+    /// The partitions that its filters reach.
+    places: BTreeMap<FeedId, Place>,
+}
+
+/// Where a session stands in one partition.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Nothing below is handed out.
+    floor: u64,
+    /// The session reads by itself from here.
+    behind: Option<u64>,
+}
+
+/// A subscription as it is handed to [`Dispatch`].
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    /// The filter.
+    pub filter: TopicFilter,
+    /// What it asks for.
+    pub grant: Grant,
+}
+
+#[derive(Default)]
+struct State {
+    feeds: Feeds,
+    /// Per feed: everything below was handed out or is in `behind`.
+    positions: Vec<u64>,
+    /// Per feed: how many subscriptions may find something there.
+    interest: Vec<usize>,
+    tree: SubscriptionTree<Grant>,
+    subscribers: HashMap<SubscriberId, Subscriber>,
+}
+
+struct Signal {
+    committed: Mutex<bool>,
+    changed: Condvar,
+    stop: AtomicBool,
+}
+
+/// Handle to the dispatching thread. Dropping the last one does not stop it;
+/// [`Dispatch::stop`] does.
+pub struct Dispatch {
+    storage: Storage,
+    routes: Arc<Routes>,
+    state: Mutex<State>,
+    signal: Arc<Signal>,
+}
+
+impl Dispatch {
+    /// Starts the thread. What is in the log already is not handed out.
+    ///
+    /// # Errors
+    /// When the operating system refuses a thread.
+    pub fn start(storage: Storage, routes: Arc<Routes>) -> std::io::Result<Arc<Self>> {
+        let signal = Arc::new(Signal {
+            committed: Mutex::new(false),
+            changed: Condvar::new(),
+            stop: AtomicBool::new(false),
+        });
+        let mut state = State::default();
+        state.refresh(&storage, &routes);
+        for id in state.feeds.ids() {
+            let end = state.feeds.feed(id).partition.offsets().high_watermark;
+            state.positions[id.0 as usize] = end;
+        }
+        let dispatch = Arc::new(Self {
+            storage,
+            routes,
+            state: Mutex::new(state),
+            signal: Arc::clone(&signal),
+        });
+        dispatch.storage.on_commit(Arc::new(move |_| {
+            *signal.committed.lock() = true;
+            signal.changed.notify_one();
+        }));
+        let worker = Arc::clone(&dispatch);
+        std::thread::Builder::new()
+            .name("mqtt-dispatch".to_owned())
+            .spawn(move || worker.run())?;
+        Ok(dispatch)
+    }
+
+    /// Ends the thread soon.
+    pub fn stop(&self) {
+        self.signal.stop.store(true, Ordering::Release);
+        *self.signal.committed.lock() = true;
+        self.signal.changed.notify_one();
+    }
+
+    /// Adds a connected session. It reads on at `cursors`; a partition that
+    /// its filters reach and that has no cursor appeared while it was away and
+    /// is read from its start. `wake` is notified when the session has to read
+    /// by itself.
+    pub fn attach(
+        &self,
+        id: SubscriberId,
+        queue: mpsc::Sender<Delivery>,
+        wake: Arc<Notify>,
+        subscriptions: Vec<Subscription>,
+        cursors: &HashMap<FeedKey, u64>,
+    ) {
+        let mut state = self.state.lock();
+        state.refresh(&self.storage, &self.routes);
+        let subscriber = Subscriber {
+            queue,
+            wake,
+            filters: BTreeMap::new(),
+            places: BTreeMap::new(),
+        };
+        state.subscribers.insert(id, subscriber);
+        for subscription in subscriptions {
+            state.subscribe(&self.routes, id, subscription, |feed| {
+                let cursor = cursors.get(&feed.key).copied();
+                cursor.unwrap_or_else(|| feed.partition.offsets().log_start)
+            });
+        }
+    }
+
+    /// Removes a session and its subscriptions.
+    pub fn detach(&self, id: SubscriberId) {
+        let mut state = self.state.lock();
+        let filters: Vec<TopicFilter> = match state.subscribers.get(&id) {
+            Some(subscriber) => subscriber.filters.keys().cloned().collect(),
+            None => return,
+        };
+        for filter in filters {
+            state.unsubscribe(&self.routes, id, &filter);
+        }
+        state.subscribers.remove(&id);
+    }
+
+    /// Adds or replaces a subscription. It begins at the high watermark of
+    /// every partition that the session does not read yet. Returned are the
+    /// partitions where the session is behind, with the offset from which this
+    /// subscription counts there.
+    pub fn subscribe(
+        &self,
+        id: SubscriberId,
+        subscription: Subscription,
+    ) -> Vec<(FeedId, u64)> {
+        let mut state = self.state.lock();
+        state.refresh(&self.storage, &self.routes);
+        state.subscribe(&self.routes, id, subscription, |feed| {
+            feed.partition.offsets().high_watermark
+        })
+    }
+
+    /// Removes a subscription.
+    pub fn unsubscribe(&self, id: SubscriberId, filter: &TopicFilter) {
+        self.state.lock().unsubscribe(&self.routes, id, filter);
+    }
+
+    /// Where the session would read on in each partition of its filters, if it
+    /// had handled all that is in its queue by the end of this call.
+    pub fn cursors(&self, id: SubscriberId) -> Vec<(FeedId, FeedKey, u64)> {
+        let state = self.state.lock();
+        let Some(subscriber) = state.subscribers.get(&id) else {
+            return Vec::new();
+        };
+        let cursor = |(feed, place): (&FeedId, &Place)| {
+            let position = state.positions[feed.0 as usize];
+            let offset = place.behind.unwrap_or(position.max(place.floor));
+            (*feed, state.feeds.feed(*feed).key, offset)
+        };
+        subscriber.places.iter().map(cursor).collect()
+    }
+
+    /// Where the session has to read by itself.
+    pub fn behind(&self, id: SubscriberId) -> Vec<(FeedId, u64)> {
+        let state = self.state.lock();
+        let Some(subscriber) = state.subscribers.get(&id) else {
+            return Vec::new();
+        };
+        let behind = |(feed, place): (&FeedId, &Place)| Some((*feed, place.behind?));
+        subscriber.places.iter().filter_map(behind).collect()
+    }
+
+    /// Tells how far a session that is behind has read. True when it has caught
+    /// up and gets what follows through its queue.
+    pub fn advance(&self, id: SubscriberId, feed: FeedId, cursor: u64) -> bool {
+        let mut state = self.state.lock();
+        let position = state.positions[feed.0 as usize];
+        let subscriber = state.subscribers.get_mut(&id);
+        let Some(place) = subscriber.and_then(|s| s.places.get_mut(&feed)) else {
+            return true;
+        };
+        place.floor = place.floor.max(cursor);
+        place.behind = (cursor < position).then_some(cursor);
+        place.behind.is_none()
+    }
+
+    /// The partition of a number.
+    pub fn feed(&self, id: FeedId) -> Feed {
+        self.state.lock().feeds.feed(id).clone()
+    }
+
+    /// The number of a partition by its lasting name; `None` when its topic is
+    /// gone.
+    pub fn find(&self, key: &FeedKey) -> Option<FeedId> {
+        self.state.lock().feeds.find(key)
+    }
+
+    /// Number of subscriptions of connected sessions.
+    pub fn subscriptions(&self) -> usize {
+        self.state.lock().tree.len()
+    }
+
+    fn run(&self) {
+        let mut refreshed = Instant::now();
+        loop {
+            {
+                let mut committed = self.signal.committed.lock();
+                if !*committed {
+                    let wait = REFRESH_INTERVAL.saturating_sub(refreshed.elapsed());
+                    self.signal.changed.wait_for(&mut committed, wait.max(Duration::from_millis(1)));
+                }
+                *committed = false;
+            }
+            if self.signal.stop.load(Ordering::Acquire) {
+                return;
+            }
+            if refreshed.elapsed() >= REFRESH_INTERVAL {
+                self.state.lock().refresh(&self.storage, &self.routes);
+                refreshed = Instant::now();
+            }
+            let due = self.state.lock().due();
+            for (id, feed, position) in due {
+                self.hand_out(id, &feed, position);
+            }
+        }
+    }
+
+    /// Reads one partition up to its high watermark and hands it out.
+    fn hand_out(&self, id: FeedId, feed: &Feed, mut position: u64) {
+        while position < feed.partition.offsets().high_watermark {
+            let page = match read_page(&feed.partition, position, READ_LEN) {
+                Ok(page) => page,
+                Err(error) => {
+                    // A deleted topic has no more messages; a disk that cannot
+                    // be read is reported by the storage and tried again with
+                    // the next commit.
+                    tracing::debug!(topic = feed.partition.topic_name(), %error, "not dispatched");
+                    return;
+                }
+            };
+            if page.next_offset <= position {
+                return;
+            }
+            let mut state = self.state.lock();
+            for (offset, message) in &page.messages {
+                state.hand_out(id, *offset, message);
+            }
+            position = page.next_offset;
+            state.positions[id.0 as usize] = position;
+        }
+    }
+}
+
+impl State {
+    fn refresh(&mut self, storage: &Storage, routes: &Routes) {
+        for id in self.feeds.refresh(storage, routes) {
+            let name = self.feeds.feed(id).partition.topic_name();
+            let mut interest = 0;
+            for subscriber in self.subscribers.values_mut() {
+                let reaches = |f: &&TopicFilter| routes.topic_may_match(name, f.as_str());
+                let reaching = subscriber.filters.keys().filter(reaches).count();
+                if reaching > 0 {
+                    let place = Place { floor: 0, behind: None };
+                    subscriber.places.insert(id, place);
+                }
+                interest += reaching;
+            }
+            self.positions.push(0);
+            self.interest.push(interest);
+        }
+    }
+
+    /// The partitions to read. Those that nobody asks for are passed over.
+    fn due(&mut self) -> Vec<(FeedId, Feed, u64)> {
+        let mut due = Vec::new();
+        for id in self.feeds.ids() {
+            let index = id.0 as usize;
+            let feed = self.feeds.feed(id);
+            let end = feed.partition.offsets().high_watermark;
+            if end <= self.positions[index] {
+                continue;
+            }
+            if self.interest[index] == 0 {
+                self.positions[index] = end;
+            } else {
+                due.push((id, feed.clone(), self.positions[index]));
+            }
+        }
+        due
+    }
+
+    fn hand_out(&mut self, feed: FeedId, offset: u64, message: &Message) {
+        let mut found: BTreeMap<SubscriberId, Folded> = BTreeMap::new();
+        self.tree.for_each_match(&message.path, |grant| {
+            found.entry(grant.subscriber).or_default().add(grant, message);
+        });
+        if found.is_empty() {
+            return;
+        }
+        let shared = Arc::new(detach(message));
+        for (id, folded) in found {
+            let Some(subscriber) = self.subscribers.get_mut(&id) else {
+                continue;
+            };
+            let Some(place) = subscriber.places.get_mut(&feed) else {
+                continue;
+            };
+            if place.behind.is_some() || offset < place.floor {
+                continue;
+            }
+            let delivery = folded.delivery(feed, offset, Arc::clone(&shared));
+            if subscriber.queue.try_send(delivery).is_err() {
+                place.behind = Some(offset);
+                subscriber.wake.notify_one();
+            }
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        routes: &Routes,
+        id: SubscriberId,
+        subscription: Subscription,
+        start: impl Fn(&Feed) -> u64,
+    ) -> Vec<(FeedId, u64)> {
+        let Subscription { filter, grant } = subscription;
+        let Some(subscriber) = self.subscribers.get_mut(&id) else {
+            return Vec::new();
+        };
+        let mut starts = Vec::new();
+        let known = subscriber.filters.insert(filter.clone(), grant);
+        if let Some(known) = &known {
+            self.tree.remove(&filter, known);
+        }
+        for feed in self.feeds.ids() {
+            let log = self.feeds.feed(feed);
+            if !routes.topic_may_match(log.partition.topic_name(), filter.as_str()) {
+                continue;
+            }
+            if known.is_none() {
+                self.interest[feed.0 as usize] += 1;
+            }
+            let position = self.positions[feed.0 as usize];
+            let place = subscriber.places.entry(feed).or_insert_with(|| {
+                let floor = start(log);
+                let behind = (floor < position).then_some(floor);
+                Place { floor, behind }
+            });
+            if place.behind.is_some() {
+                starts.push((feed, log.partition.offsets().high_watermark));
+                subscriber.wake.notify_one();
+            }
+        }
+        self.tree.insert(&filter, grant);
+        starts
+    }
+
+    fn unsubscribe(&mut self, routes: &Routes, id: SubscriberId, filter: &TopicFilter) {
+        let Some(subscriber) = self.subscribers.get_mut(&id) else {
+            return;
+        };
+        let Some(grant) = subscriber.filters.remove(filter) else {
+            return;
+        };
+        self.tree.remove(filter, &grant);
+        for feed in self.feeds.ids() {
+            let name = self.feeds.feed(feed).partition.topic_name();
+            if !routes.topic_may_match(name, filter.as_str()) {
+                continue;
+            }
+            self.interest[feed.0 as usize] -= 1;
+            let reaches = |f: &TopicFilter| routes.topic_may_match(name, f.as_str());
+            if !subscriber.filters.keys().any(reaches) {
+                subscriber.places.remove(&feed);
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What all connections of a node share, and the append of one message.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use forebay_mqtt::ReasonCode;
+use forebay_storage::{AppendError, Storage, Ticket, Transaction};
+use tokio::sync::watch;
+
+use super::MqttConfig;
+use super::dispatch::Dispatch;
+use super::message::Message;
+use super::retained::{RetainError, Retained};
+use super::sessions::Sessions;
+use super::sessions::record::Changes;
+use super::stats::{Stats, count};
+use crate::ingest::{Ingest, MissingTopic, Target};
+
+/// Retry of a commit that the storage pushed back.
+const RETRY_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Shared by all connections.
+pub struct Node {
+    /// The log.
+    pub storage: Storage,
+    /// Paths to partitions.
+    pub ingest: Ingest,
+    /// Messages to connected sessions.
+    pub dispatch: Arc<Dispatch>,
+    /// Sessions by client.
+    pub sessions: Arc<Sessions>,
+    /// Retained messages.
+    pub retained: Retained,
+    /// Counters.
+    pub stats: Arc<Stats>,
+    /// Limits.
+    pub config: MqttConfig,
+    /// What the protocol machine offers.
+    pub protocol: Arc<forebay_mqtt::Config>,
+    /// The last durable commit.
+    pub committed: watch::Receiver<Ticket>,
+}
+
+/// Why a message was not appended.
+#[derive(Debug)]
+pub enum Refusal {
+    /// Its topic has to be created first.
+    Missing(MissingTopic),
+    /// The disk is behind; try again after the next commit.
+    Later,
+    /// It is refused for good, with this reason for the client.
+    Reason(ReasonCode),
+    /// The storage is closing.
+    Closing,
+}
+
+impl Node {
+    /// Appends a message and what belongs to it: the retained copy and, when
+    /// `received` is given, that state key, the QoS 2 packet id. All of it is
+    /// durable with the ticket or none of it is.
+    ///
+    /// # Errors
+    /// See [`Refusal`]; nothing was appended.
+    pub fn append(&self, message: &Message, received: Option<&[u8]>) -> Result<Ticket, Refusal> {
+        let path = message.path.as_str();
+        for _ in 0..2 {
+            let target = self.ingest.target(path).map_err(Refusal::Missing)?;
+            match self.append_to(&target, message, received) {
+                Ok(ticket) => {
+                    count(&self.stats.publishes_in[usize::from(message.qos.min(2))]);
+                    return Ok(ticket);
+                }
+                // The topic was deleted: the route makes it anew.
+                Err(Attempt::Append(AppendError::Deleted)) => self.ingest.forget(path),
+                Err(Attempt::Append(error)) => return Err(self.refuse(&error)),
+                Err(Attempt::Retain(error)) => {
+                    count(&self.stats.refused_quota);
+                    tracing::warn!(path, %error, "retained publish refused");
+                    return Err(Refusal::Reason(ReasonCode::QuotaExceeded));
+                }
+            }
+        }
+        Err(Refusal::Reason(ReasonCode::UnspecifiedError))
+    }
+
+    /// Creates a topic that a route names, off the async threads. False when it
+    /// cannot be had.
+    pub async fn create(self: &Arc<Self>, missing: MissingTopic) -> bool {
+        let node = Arc::clone(self);
+        let created = tokio::task::spawn_blocking(move || node.ingest.create(&missing)).await;
+        match created {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                count(&self.stats.refused_topic);
+                tracing::warn!(%error, "publish refused");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Commits changes of the state, trying again while the disk is behind.
+    ///
+    /// # Errors
+    /// When the storage refuses for another reason, or for `patience`.
+    pub async fn commit_soon(
+        &self,
+        changes: &Changes,
+        patience: Duration,
+    ) -> Result<Ticket, AppendError> {
+        let until = Instant::now() + patience;
+        loop {
+            match self.storage.commit(changes.transaction()) {
+                Err(AppendError::Backpressure { .. }) if Instant::now() < until => {
+                    tokio::time::sleep(RETRY_INTERVAL).await;
+                }
+                result => return result.map(|committed| committed.ticket),
+            }
+        }
+    }
+
+    fn append_to(
+        &self,
+        target: &Target,
+        message: &Message,
+        received: Option<&[u8]>,
+    ) -> Result<Ticket, Attempt> {
+        message.with_record(target.key.as_deref(), |record| {
+            if received.is_none() && !message.retain {
+                return Ok(target.partition.append_record(record)?.ticket);
+            }
+            let mut transaction = Transaction::new();
+            transaction.append_record(&target.partition, record);
+            if let Some(key) = received {
+                transaction.put(key, b"");
+            }
+            let staged = match message.retain {
+                true => Some(self.retained.stage(message, &mut transaction)?),
+                false => None,
+            };
+            let committed = self.storage.commit(transaction)?;
+            if let Some(staged) = staged {
+                self.retained.apply(&message.path, staged);
+            }
+            Ok(committed.ticket)
+        })
+    }
+
+    fn refuse(&self, error: &AppendError) -> Refusal {
+        match error {
+            AppendError::Backpressure { .. } => {
+                count(&self.stats.backpressure);
+                Refusal::Later
+            }
+            AppendError::Full { .. } => {
+                count(&self.stats.refused_full);
+                Refusal::Reason(ReasonCode::QuotaExceeded)
+            }
+            AppendError::TooLarge { .. } => {
+                count(&self.stats.refused_too_large);
+                Refusal::Reason(ReasonCode::ImplementationSpecificError)
+            }
+            AppendError::ShuttingDown => Refusal::Closing,
+            _ => Refusal::Reason(ReasonCode::UnspecifiedError),
+        }
+    }
+}
+
+enum Attempt {
+    Append(AppendError),
+    Retain(RetainError),
+}
+
+impl From<AppendError> for Attempt {
+    fn from(error: AppendError) -> Self {
+        Self::Append(error)
+    }
+}
+
+impl From<RetainError> for Attempt {
+    fn from(error: RetainError) -> Self {
+        Self::Retain(error)
+    }
+}
+
+/// The wall clock in milliseconds since the Unix epoch.
+pub fn now_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,141 @@
+//! Start, accept loop, stop.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::MqttContext;
+use super::connection;
+use super::dispatch::Dispatch;
+use super::node::{Node, now_ms};
+use super::retained::Retained;
+use super::sessions::Sessions;
+use super::stats::count;
+use crate::ingest::Ingest;
+
+/// How long connections get to say goodbye and write down their sessions. The
+/// process is to stop within five seconds.
+const STOP_MAX: Duration = Duration::from_secs(3);
+
+/// Pause after a failed accept, which usually means that file descriptors ran
+/// out; without it the loop would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often gauges are copied into the statistics.
+const GAUGES_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Serves MQTT on `listener` until `shutdown` becomes true.
+///
+/// On return every connection is closed and its session is appended to the
+/// state; it is durable when the storage has been closed.
+///
+/// # Errors
+/// When the dispatching thread cannot be started.
+pub async fn serve(
+    context: MqttContext,
+    listener: TcpListener,
+    mut shutdown: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let starting = tokio::task::spawn_blocking(move || start(context));
+    let node = starting.await.map_err(io::Error::other)??;
+    let slots = Arc::new(Semaphore::new(node.config.connections_max));
+    let mut tasks = JoinSet::new();
+    let expiry = tokio::spawn(Arc::clone(&node.sessions).expire(now_ms));
+    let mut gauges = tokio::time::interval(GAUGES_INTERVAL);
+    loop {
+        let stream = tokio::select! {
+            () = stopped(&mut shutdown) => break,
+            Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
+            _ = gauges.tick() => {
+                update_gauges(&node);
+                continue;
+            }
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "connection not accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+        };
+        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+            count(&node.stats.connections_refused);
+            continue;
+        };
+        let connection = accept(Arc::clone(&node), stream, shutdown.clone());
+        tasks.spawn(async move {
+            connection.await;
+            drop(slot);
+        });
+    }
+    drop(listener);
+    let stopped = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_MAX, stopped).await.is_err() {
+        tracing::warn!("some MQTT connections did not close in time");
+    }
+    expiry.abort();
+    node.dispatch.stop();
+    Ok(())
+}
+
+fn start(context: MqttContext) -> io::Result<Arc<Node>> {
+    let MqttContext {
+        storage,
+        routes,
+        config,
+        stats,
+    } = context;
+    let (commits, committed) = watch::channel(storage.committed());
+    storage.on_commit(Arc::new(move |ticket| {
+        commits.send_replace(ticket);
+    }));
+    let dispatch = Dispatch::start(storage.clone(), Arc::clone(&routes))?;
+    Ok(Arc::new(Node {
+        ingest: Ingest::new(storage.clone(), routes),
+        dispatch,
+        sessions: Sessions::load(storage.clone(), now_ms()),
+        retained: Retained::load(storage.clone()),
+        stats,
+        protocol: Arc::new(config.protocol.clone()),
+        config,
+        committed,
+        storage,
+    }))
+}
+
+async fn accept(node: Arc<Node>, stream: TcpStream, shutdown: watch::Receiver<bool>) {
+    count(&node.stats.connections_total);
+    count(&node.stats.connections);
+    // Acknowledgements are small and complete; waiting to fill a segment would
+    // only delay them.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "no TCP_NODELAY");
+    }
+    let stats = Arc::clone(&node.stats);
+    connection::run(node, stream, shutdown).await;
+    stats.connections.fetch_sub(1, Ordering::Relaxed);
+}
+
+fn update_gauges(node: &Node) {
+    let stats = &node.stats;
+    let set = |gauge: &std::sync::atomic::AtomicU64, value: usize| {
+        gauge.store(value as u64, Ordering::Relaxed);
+    };
+    set(&stats.sessions, node.sessions.len());
+    set(&stats.subscriptions, node.dispatch.subscriptions());
+    set(&stats.retained, node.retained.len());
+}
+
+/// Completes when the server is to stop. The value that the channel lends stays
+/// in here, because a task that holds it across an await cannot move between
+/// threads.
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is the same wish.
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}
