@@ -48,10 +48,7 @@ pub async fn serve(
     loop {
         tokio::select! {
             biased;
-            stop = shutdown.wait_for(|stop| *stop) => {
-                drop(stop);
-                break;
-            }
+            () = stopped(&mut shutdown) => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
@@ -60,6 +57,7 @@ pub async fn serve(
                         continue;
                     }
                     let connection = Connection::new(Arc::clone(&broker), commits.clone(), for_connections.clone(), peer);
+                    open.fetch_add(1, Ordering::Relaxed);
                     connections.spawn(run(connection, stream, Arc::clone(&open)));
                 }
                 Err(error) => {
@@ -83,8 +81,15 @@ pub async fn serve(
     Ok(())
 }
 
+/// Completes when the server is to stop. The value that the channel lends stays
+/// in here, because a task that holds it across an await cannot move between
+/// threads.
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is the same wish.
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
 async fn run(connection: Connection, stream: TcpStream, open: Arc<AtomicUsize>) {
-    open.fetch_add(1, Ordering::Relaxed);
     let peer = connection.peer();
     if let Err(error) = connection.run(stream).await {
         tracing::debug!(%peer, %error, "connection closed");

@@ -7,7 +7,9 @@ use forebay_kafka::append_condition::{
     AppendCondition, LINEAGE_NONE, REFUSED_LINEAGE, REFUSED_OFFSET,
 };
 use forebay_records::{BatchHeader, Compression, ValidateLimits, validate_for_append};
-use forebay_storage::{AppendError, AppendOptions, Appended, GapReason, Partition, Ticket, Topic};
+use forebay_storage::{
+    AppendError, AppendOptions, Appended, GapReason, Partition, Storage, Ticket, Topic, Transaction,
+};
 use parking_lot::Mutex;
 
 use crate::Broker;
@@ -199,7 +201,7 @@ impl Broker {
         if let Some(condition) = &prepared.condition {
             self.check_condition(prepared.partition, condition, &book, may_block)?;
         }
-        let appended = append(prepared)?;
+        let appended = append(&self.storage, prepared)?;
         if let (Some(sequenced), Some(producers)) = (&prepared.sequenced, book.producers.as_mut()) {
             let now_ms = self.clock.wall_ms();
             let base_offset = appended.base_offset as i64;
@@ -380,26 +382,24 @@ impl Broker {
     }
 }
 
-fn append(prepared: &Prepared<'_>) -> Result<Appended, NotPlaced> {
+fn append(storage: &Storage, prepared: &Prepared<'_>) -> Result<Appended, NotPlaced> {
     let partition = prepared.partition;
-    let mut expected_offset = prepared
-        .condition
-        .map(|condition| condition.expected_offset as u64);
-    if let Some(gap_to) = prepared.condition.and_then(|condition| condition.gap_to) {
-        if partition.offsets().log_end < gap_to as u64 {
-            partition
-                .append_gap(gap_to as u64, GapReason::Source)
-                .map_err(refuse_append)?;
-        }
-        expected_offset = Some(gap_to as u64);
-    }
-    let options = AppendOptions {
-        expected_offset,
-        leader_epoch: LEADER_EPOCH,
+    let Some(condition) = prepared.condition else {
+        let options = AppendOptions { expected_offset: None, leader_epoch: LEADER_EPOCH };
+        return partition.append_batch(prepared.batch.clone(), options).map_err(refuse_append);
     };
-    partition
-        .append_batch(prepared.batch.clone(), options)
-        .map_err(refuse_append)
+    let base = condition.gap_to.unwrap_or(condition.expected_offset) as u64;
+    let options = AppendOptions { expected_offset: Some(base), leader_epoch: LEADER_EPOCH };
+    if partition.offsets().log_end >= base {
+        return partition.append_batch(prepared.batch.clone(), options).map_err(refuse_append);
+    }
+    // The gap and the batch behind it land in one commit window.
+    let mut transaction = Transaction::new();
+    transaction.append_gap(partition, base, GapReason::Source);
+    transaction.append_batch(partition, prepared.batch.clone(), options);
+    let committed = storage.commit(transaction).map_err(refuse_append)?;
+    let appended = committed.appended.last().copied();
+    appended.ok_or_else(|| Refusal::Append(AppendError::ShuttingDown).into())
 }
 
 fn refuse_append(error: AppendError) -> NotPlaced {

@@ -21,6 +21,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 
 use super::frame::{FrameBuffer, FrameError};
+use super::stopped;
 use crate::reply::{CloseReason, Work};
 use crate::{Broker, ConnectionContext, FetchWait, Reply};
 
@@ -125,7 +126,7 @@ impl Connection {
         loop {
             let frame = tokio::select! {
                 biased;
-                _ = self.shutdown.wait_for(|stop| *stop) => return Ok(()),
+                () = stopped(&mut self.shutdown) => return Ok(()),
                 frame = frames.next(&socket) => frame?,
             };
             let Some(frame) = frame else { return Ok(()) };
