@@ -1,4 +1,81 @@
-//! Entry point.
+//! Benchmarks of Forebay against its peers and against the raw disk.
+//!
+//! Every figure is printed beside what it is compared with, from the same run
+//! on the same machine: ratios travel, absolute numbers do not. These are
+//! measurements and not tests; nothing here fails because it is slow.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod catchup;
+mod disk;
+mod figures;
+mod idle;
+mod ingest;
+mod load;
+mod machine;
+mod process;
+mod produce;
+mod wear;
+
+use std::process::ExitCode;
+
+use xtask::args::Args;
+use xtask::failure::{Failure, Outcome};
+
+const HELP: &str = "\
+Benchmarks of Forebay. Each prints ratios, both sides of them, and the machine.
+
+Usage: cargo run --release -p forebay-bench -- COMMAND [OPTIONS]
+
+Commands:
+  ingest    durable MQTT QoS 1 from 64 connections, beside mosquitto
+  produce   Kafka Produce acks=all on one connection, beside write and fdatasync
+  catchup   the uplink drains a backlog, beside loopback produce speed
+  idle      memory, time to ready, size of the binary
+  wear      device bytes per acknowledged byte, beside appended files; root
+
+Options:
+  --bin PATH     measure this program instead of building one (profile release)
+  --rounds N     rounds; medians are printed (default 3)
+  --seconds N    length of one measurement (default 5; wear 30)
+  --megabytes N  backlog of catchup (default 1024), log of idle (default 5120)
+  --dir PATH     where the data directories are made (default: the system's)
+  --json         print JSON
+";
+
+fn main() -> ExitCode {
+    let mut words: Vec<String> = std::env::args().skip(1).collect();
+    let asks_help = words.iter().any(|word| word == "--help" || word == "-h");
+    if words.is_empty() || asks_help {
+        print!("{HELP}");
+        return ExitCode::SUCCESS;
+    }
+    let command = words.remove(0);
+    match run(&command, Args::new(words)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("bench {command}: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &str, args: Args) -> Outcome {
+    let measure = match command {
+        "ingest" => ingest::measure,
+        "produce" => produce::measure,
+        "catchup" => catchup::measure,
+        "idle" => idle::measure,
+        "wear" => wear::measure,
+        other => {
+            return Err(Failure::new(format!(
+                "unknown command {other:?}; see --help"
+            )));
+        }
+    };
+    let (setting, as_json) = machine::Setting::from_args(args)?;
+    let mut report = figures::Report::new(command);
+    machine::describe(&setting, &mut report)?;
+    measure(&setting, &mut report)?;
+    report.print(as_json);
+    Ok(())
+}

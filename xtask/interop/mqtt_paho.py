@@ -159,7 +159,10 @@ def will(address, version):
 
 
 def session(address, version):
-    """A persistent session gets what came while it was away, once."""
+    """A persistent session gets what came while it was away, once.
+
+    Order holds within a QoS: paho hands a QoS 2 message over at its PUBREL.
+    """
     subscriber = Peer(address, "returning", version, clean=False, expiry_s=300)
     expect(subscriber.session_present, False, "session present at first")
     subscriber.subscribe("queue/#", 2)
@@ -169,9 +172,12 @@ def session(address, version):
         publisher.publish("queue/t", str(number), 1 + number % 2)
     subscriber = Peer(address, "returning", version, clean=False, expiry_s=300)
     expect(subscriber.session_present, True, "session present")
+    seen = {1: [], 2: []}
     for number in range(200):
         message = subscriber.next(f"message {number}")
-        expect(message.payload.decode(), str(number), "order after the absence")
+        seen[message.qos].append(int(message.payload))
+    expect(seen[1], list(range(0, 200, 2)), "QoS 1 after the absence")
+    expect(seen[2], list(range(1, 200, 2)), "QoS 2 after the absence")
     subscriber.silent()
     subscriber.close()
     subscriber = Peer(address, "returning", version, clean=True)
@@ -201,7 +207,7 @@ def wildcards(address, version):
     cases = [
         ("a/+/c", {"a/b/c", "a//c"}),
         ("a/#", {"a", "a/b", "a/b/c", "a//c"}),
-        ("+/+", {"a/b", "/a"}),
+        ("+/+", {"a/b", "/a", "\u00e9/x"}),
         ("+", {"a"}),
         ("/+", {"/a"}),
         ("#", {"a", "a/b", "a/b/c", "a//c", "/a", "\u00e9/x"}),
