@@ -1,0 +1,191 @@
+//! What comes back from sockets and blocking threads.
+
+use std::collections::BTreeMap;
+use std::time::{Instant, SystemTime};
+
+use forebay_kafka::error_code;
+
+use super::{Event, Key, RETRY, Runner, describe};
+use crate::driver::connection::{Calls, ConnectionError, Wire};
+use crate::driver::handshake::{Target, Versions};
+use crate::driver::session::{Answer, Session};
+use crate::driver::source::SourceError;
+use crate::link::SourceBounds;
+
+impl Runner {
+    pub(super) fn handle_event(&mut self, now: Instant, event: Event) {
+        match event {
+            Event::Established(result) => self.established(now, *result),
+            Event::Prepared(generation, result) => {
+                self.preparing = false;
+                match (result, &mut self.session) {
+                    (Ok(targets), Some(session)) if session.generation == generation => {
+                        session.targets.extend(targets);
+                    }
+                    (Err(error), _) => {
+                        self.retry_at = now + RETRY;
+                        self.last_error = Some(describe(&error));
+                    }
+                    _ => {}
+                }
+            }
+            Event::Read(key, from, result) => {
+                self.reads -= 1;
+                let span = self.settle(now, &key, result).flatten();
+                let bytes = span.as_ref().map_or(0, |span| span.payload.len() as u64);
+                self.schedule.charge(&key, bytes);
+                if let Some(entry) = self.entries.get_mut(&key) {
+                    entry.link.handle_source(from, span);
+                }
+            }
+            Event::Reread(key, from, end, result) => {
+                let failed = result.is_err();
+                let payload = self.settle(now, &key, result).flatten();
+                if failed {
+                    // The records may still be there; the connection starts
+                    // over rather than counting them as lost.
+                    return self.disconnect(now, "a planned batch cannot be read".into());
+                }
+                if let Some(entry) = self.entries.get_mut(&key) {
+                    entry.link.handle_reread(now, from, end, payload);
+                }
+            }
+            Event::Lineage(key, offset, result) => {
+                let failure = result.as_ref().err().map(|error| describe(error));
+                let lineage = self.settle(now, &key, result).flatten();
+                if let Some(entry) = self.entries.get_mut(&key) {
+                    match failure {
+                        Some(failure) => entry.link.handle_failure(now, failure),
+                        None => entry.link.handle_lineage(now, offset, lineage),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Notes a failed read and lets the partition rest.
+    fn settle<T>(&mut self, now: Instant, key: &Key, result: Result<T, SourceError>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let words = describe(&error);
+                tracing::error!(
+                    topic = key.0,
+                    partition = key.1,
+                    error = words,
+                    "read failed"
+                );
+                self.last_error = Some(words);
+                if let Some(entry) = self.entries.get_mut(key) {
+                    entry.read_after = Some(now + RETRY);
+                }
+                None
+            }
+        }
+    }
+
+    fn established(
+        &mut self,
+        now: Instant,
+        result: Result<(Calls, Versions, BTreeMap<String, Target>), ConnectionError>,
+    ) {
+        self.establishing = false;
+        match result {
+            Err(error) => {
+                self.last_error = Some(describe(&error));
+                self.retry_at = now + self.backoff.fail(self.rng.u64(..));
+            }
+            Ok((calls, versions, targets)) => {
+                self.generation += 1;
+                let address = calls.address.clone();
+                tracing::info!(address, compares = versions.compares, "uplink connected");
+                let pipeline = calls.into_pipeline(self.generation, self.wire.clone());
+                let session = Session::new(self.generation, pipeline, versions, address, targets);
+                self.session = Some(session);
+                self.connected_since = Some(SystemTime::now());
+                self.last_error = None;
+            }
+        }
+    }
+
+    pub(super) fn handle_wire(&mut self, now: Instant, wire: Wire) {
+        let current = self.session.as_ref().map(|session| session.generation);
+        match wire {
+            Wire::Closed { generation, error } if current == Some(generation) => {
+                self.disconnect(now, error);
+            }
+            Wire::Frame { generation, frame } if current == Some(generation) => {
+                let Some(session) = &mut self.session else {
+                    return;
+                };
+                match session.answer(now, frame) {
+                    Ok(answer) => self.apply(now, answer),
+                    Err(error) => self.disconnect(now, describe(&error)),
+                }
+            }
+            Wire::Closed { .. } | Wire::Frame { .. } => {}
+        }
+    }
+
+    fn apply(&mut self, now: Instant, answer: Answer) {
+        match answer {
+            Answer::Nothing => {}
+            Answer::Tail(key, result) => {
+                let Some(entry) = self.entries.get_mut(&key) else {
+                    return;
+                };
+                let offsets = entry.partition.offsets();
+                let source = SourceBounds {
+                    log_start: offsets.log_start,
+                    log_end: offsets.high_watermark,
+                };
+                match result {
+                    Ok(tail) => {
+                        self.backoff.reset();
+                        entry.link.handle_tail(now, tail, source);
+                    }
+                    // The topic may be gone or led elsewhere; the handshake of
+                    // a new connection finds out.
+                    Err(error) => self.disconnect(now, error),
+                }
+            }
+            Answer::ProducerId(key, result) => {
+                if let Some(entry) = self.entries.get_mut(&key) {
+                    match result {
+                        Ok((id, epoch)) => entry.link.handle_producer_id(id, epoch),
+                        Err(code) => {
+                            let words = error_code::name(code);
+                            let error = format!("no producer id: {words} ({code})");
+                            entry.link.handle_failure(now, error);
+                        }
+                    }
+                }
+            }
+            Answer::Produced(answers) => {
+                let mut moved = None;
+                for (key, start, answer) in answers {
+                    let code = answer.as_ref().err().map(|refusal| refusal.code);
+                    moved = moved.or(code.filter(|code| leads_elsewhere(*code)));
+                    if let Some(entry) = self.entries.get_mut(&key) {
+                        entry.link.handle_produced(now, start, answer);
+                    }
+                }
+                if let Some(code) = moved {
+                    let name = error_code::name(code);
+                    self.disconnect(now, format!("the destination moved: {name} ({code})"));
+                }
+            }
+        }
+    }
+}
+
+/// Codes that call for fresh metadata.
+fn leads_elsewhere(code: i16) -> bool {
+    matches!(
+        code,
+        error_code::UNKNOWN_TOPIC_OR_PARTITION
+            | error_code::LEADER_NOT_AVAILABLE
+            | error_code::NOT_LEADER_OR_FOLLOWER
+            | error_code::UNKNOWN_TOPIC_ID
+    )
+}
