@@ -11,9 +11,21 @@ use std::time::{Duration, Instant};
 /// How often an idle commit thread looks whether it has to stop.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
 
+/// Ends the process when the commit thread panics: without it nothing becomes durable.
+struct PanicGuard<'a>(&'a Core);
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fatal("the commit thread panicked");
+        }
+    }
+}
+
 impl Core {
     /// Runs until closed or failed.
     pub fn run_commit_thread(&self) {
+        let _guard = PanicGuard(self);
         loop {
             {
                 let mut gathering = self.gathering.lock();

@@ -34,6 +34,7 @@ pub(crate) fn run(inner: &Inner) {
             .retention_time()
             .unwrap_or(core.config.retention.time);
         for log in topic.logs() {
+            remove_hidden(core, &log);
             if let Some(time) = time {
                 let oldest =
                     now.saturating_sub(i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
@@ -168,6 +169,19 @@ fn remove_oldest(core: &Core, log: &Log, ignore_holds: bool) -> bool {
     log.raise_log_start(end);
     remove_below_start(core, log);
     true
+}
+
+/// Unlinks what was hidden by a raised log start once that is durable.
+fn remove_hidden(core: &Core, log: &Log) {
+    let start = log.log_start();
+    let is_hidden = log
+        .segments
+        .read()
+        .get(1)
+        .is_some_and(|second| second.header.base_offset <= start);
+    if is_hidden && core.wait(core.fence()) {
+        remove_below_start(core, log);
+    }
 }
 
 /// Unlinks the segments below the log start, which is durable.

@@ -8,7 +8,7 @@ use crate::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind, STAMPED_LEN, frame_
 use crate::segment::header::{HEADER_BLOCK_LEN, Previous, SegmentHeader};
 use crate::segment::{Extent, NO_TIMESTAMP, Segment};
 use bytes::Bytes;
-use forebay_records::{BatchHeader, Compression, stamp};
+use forebay_records::{BatchHeader, Compression};
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -109,7 +109,8 @@ impl Log {
             let mut stamped = [0u8; STAMPED_LEN];
             stamped.copy_from_slice(&frame.payload[..STAMPED_LEN]);
             if frame.kind != FrameKind::Gap {
-                stamp(&mut stamped, frame.base_offset as i64, frame.epoch);
+                stamped[..8].copy_from_slice(&frame.base_offset.to_be_bytes());
+                stamped[12..].copy_from_slice(&frame.epoch.to_be_bytes());
             }
             header.encode(segment.header.salt, &stamped, &mut heads);
             head_ends.push(heads.len());

@@ -9,7 +9,7 @@
 use super::View;
 use crate::state::Op;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
@@ -19,6 +19,8 @@ use std::time::Duration;
 const CACHE_BYTES: u64 = 8 << 20;
 /// A tree that does not open in this time loops; healthy ones take milliseconds.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes read at once when comparing the files.
+const CHECK_CHUNK: usize = 256 << 10;
 const MARKER: &str = "CLEAN";
 
 /// A state view on disk.
@@ -32,7 +34,8 @@ impl SledView {
     pub fn open_clean(dir: &Path, journal_end: u64) -> Option<Self> {
         let marker = dir.join(MARKER);
         let text = fs::read_to_string(&marker).ok()?;
-        if text.trim().parse() != Ok(journal_end) {
+        // sled takes a damaged file for an empty one, so the bytes are compared.
+        if text != marker_text(journal_end, checksum(dir).ok()?) {
             return None;
         }
         remove_marker(dir).ok()?;
@@ -135,15 +138,47 @@ impl View for SledView {
 }
 
 fn sync_all_and_mark(dir: &Path, journal_end: u64) -> io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.is_file() {
-            sync(&path)?;
-        }
+    for path in files(dir)? {
+        sync(&path)?;
     }
     sync(dir)?;
     let marker = dir.join(MARKER);
-    fs::write(&marker, format!("{journal_end}\n"))?;
+    fs::write(&marker, marker_text(journal_end, checksum(dir)?))?;
     sync(&marker)?;
     sync(dir)
+}
+
+fn marker_text(journal_end: u64, checksum: u32) -> String {
+    format!("{journal_end} {checksum:08x}\n")
+}
+
+/// Returns the files of the tree by name, without the marker.
+fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_file() && path.file_name().is_some_and(|name| name != MARKER) {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Computes the CRC32C of the names and bytes of all files.
+fn checksum(dir: &Path) -> io::Result<u32> {
+    let mut buffer = vec![0u8; CHECK_CHUNK];
+    let mut crc = 0;
+    for path in files(dir)? {
+        crc = crc32c::crc32c_append(crc, path.file_name().unwrap_or_default().as_encoded_bytes());
+        let mut file = fs::File::open(&path)?;
+        loop {
+            let read = file.read(&mut buffer)?;
+            if read == 0 {
+                break;
+            }
+            crc = crc32c::crc32c_append(crc, &buffer[..read]);
+        }
+    }
+    Ok(crc)
 }
