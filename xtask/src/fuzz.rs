@@ -27,8 +27,7 @@ const RUSTFLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
     -Cllvm-args=-sanitizer-coverage-pc-table \
-    -Cllvm-args=-sanitizer-coverage-trace-compares \
-    -Cdebug-assertions -Copt-level=2";
+    -Cllvm-args=-sanitizer-coverage-trace-compares";
 
 /// Memory of one target in MiB; a claimed length that is believed exceeds it.
 const MEMORY_MIB: u32 = 1024;
@@ -53,7 +52,7 @@ pub fn command(mut args: Args) -> Outcome {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let status = Command::new(cargo)
         // --target keeps the flags away from build scripts and macros.
-        .args(["build", "--bins", "--target", &host])
+        .args(["build", "--release", "--bins", "--target", &host])
         .arg("--target-dir")
         .arg(fuzz.join("target"))
         .current_dir(&fuzz)
@@ -81,14 +80,17 @@ pub fn command(mut args: Args) -> Outcome {
 }
 
 fn run(fuzz: &Path, host: &str, target: &str, seconds: u32) -> Outcome<bool> {
-    let corpus = fuzz.join("corpus").join(target);
-    let artifacts = fuzz.join("artifacts").join(target);
+    // What a run finds stays with the build; seeds in fuzz/corpus are only read.
+    let corpus = fuzz.join("target/corpus").join(target);
+    let artifacts = fuzz.join("target/artifacts").join(target);
+    let seeds = Some(fuzz.join("corpus").join(target)).filter(|seeds| seeds.is_dir());
     for directory in [&corpus, &artifacts] {
         fs::create_dir_all(directory).during(directory.display())?;
     }
-    let binary = fuzz.join("target").join(host).join("debug").join(target);
+    let binary = fuzz.join("target").join(host).join("release").join(target);
     let output = Command::new(&binary)
         .arg(&corpus)
+        .args(seeds)
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-rss_limit_mb={MEMORY_MIB}"))
         .arg(format!("-artifact_prefix={}/", artifacts.display()))

@@ -176,3 +176,108 @@ fn pump(mut from: TcpStream, mut to: TcpStream, shared: &Shared, swallowing: Fau
     let _ = from.shutdown(Shutdown::Both);
     let _ = to.shutdown(Shutdown::Both);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Read, Write};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::thread;
+    use std::time::Duration;
+
+    use super::{Fault, Proxy};
+
+    /// A server that sends back what it gets.
+    fn echo() -> SocketAddr {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                thread::spawn(move || {
+                    let mut reader = stream.try_clone().unwrap();
+                    io::copy(&mut reader, &mut stream)
+                });
+            }
+        });
+        address
+    }
+
+    fn connect(proxy: &Proxy) -> TcpStream {
+        let stream = TcpStream::connect(proxy.address()).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        stream
+    }
+
+    /// Sends `bytes` and returns as many as come back before the end.
+    fn exchange(stream: &mut TcpStream, bytes: &[u8]) -> Vec<u8> {
+        // A write to a connection that was cut may fail, which says the same.
+        let _ = stream.write_all(bytes);
+        let mut back = vec![0; bytes.len()];
+        match stream.read_exact(&mut back) {
+            Ok(()) => back,
+            Err(_) => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_whole_link_passes_bytes_and_a_cut_one_ends() {
+        let proxy = Proxy::start(echo()).unwrap();
+        let mut stream = connect(&proxy);
+        assert_eq!(exchange(&mut stream, b"one"), b"one");
+        proxy.set(Fault::Cut);
+        assert_eq!(
+            exchange(&mut stream, b"two"),
+            b"",
+            "the old connection ends"
+        );
+        assert_eq!(
+            exchange(&mut connect(&proxy), b"three"),
+            b"",
+            "a new one too"
+        );
+        proxy.set(Fault::None);
+        assert_eq!(exchange(&mut connect(&proxy), b"four"), b"four");
+    }
+
+    #[test]
+    fn a_connection_that_lost_bytes_is_not_used_again() {
+        for fault in [Fault::HalfOpen, Fault::LostAnswers] {
+            let proxy = Proxy::start(echo()).unwrap();
+            let mut stream = connect(&proxy);
+            assert_eq!(exchange(&mut stream, b"one"), b"one");
+            proxy.set(fault);
+            stream
+                .set_read_timeout(Some(Duration::from_millis(300)))
+                .unwrap();
+            assert_eq!(
+                exchange(&mut stream, b"lost"),
+                b"",
+                "{fault:?} answers nothing"
+            );
+            proxy.set(Fault::None);
+            stream
+                .set_read_timeout(Some(Duration::from_secs(10)))
+                .unwrap();
+            assert_eq!(
+                exchange(&mut stream, b"late"),
+                b"",
+                "{fault:?} ends the connection"
+            );
+        }
+    }
+
+    #[test]
+    fn a_stalled_link_goes_on_where_it_was() {
+        let proxy = Proxy::start(echo()).unwrap();
+        let mut stream = connect(&proxy);
+        assert_eq!(exchange(&mut stream, b"one"), b"one");
+        proxy.set(Fault::Stall);
+        stream.write_all(b"two").unwrap();
+        proxy.set(Fault::None);
+        let mut back = [0; 3];
+        stream.read_exact(&mut back).unwrap();
+        assert_eq!(&back, b"two");
+    }
+}
