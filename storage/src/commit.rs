@@ -57,32 +57,58 @@ impl Core {
         let Some((window, taken)) = self.close_window() else {
             return false;
         };
-        let mut written = Vec::with_capacity(taken.len());
-        let mut pending = 0;
-        for (log, frames) in taken {
-            pending += frames.reserved;
+        let pending = taken.iter().map(|(_, frames)| frames.reserved).sum();
+        // The journal's record closes the parts of a transaction, so it must not
+        // reach the disk before them; without parts all files go at once.
+        let has_parts = taken
+            .iter()
+            .any(|(log, frames)| !log.is_journal() && frames.is_grouped());
+        let (parts, rest): (Vec<_>, Vec<_>) = taken
+            .into_iter()
+            .partition(|(log, _)| has_parts && !log.is_journal());
+        let mut written = Vec::with_capacity(parts.len() + rest.len());
+        for stage in [parts, rest] {
+            if !self.write_stage(window, stage, &mut written) {
+                return false;
+            }
+        }
+        self.publish(window, written, pending, started);
+        true
+    }
+
+    /// Writes and syncs some of the window's partitions.
+    fn write_stage(
+        &self,
+        window: u64,
+        stage: Vec<(Arc<Log>, Taken)>,
+        written: &mut Vec<(Arc<Log>, Written)>,
+    ) -> bool {
+        let before = written.len();
+        for (log, frames) in stage {
             match log.write(self, frames, window) {
                 Ok(part) => written.push((log, part)),
                 Err(error) => {
                     self.fatal(&format!(
-                        "write to partition {} of topic {} failed, data after the last acknowledgement may be missing: {error}",
+                        "write to partition {} of topic {} failed, what was not acknowledged may be missing: {error}",
                         log.index, log.topic.name
                     ));
                     return false;
                 }
             }
         }
-        let files = written
+        let files: Vec<_> = written[before..]
             .iter()
             .map(|(_, part)| Arc::clone(&part.file))
             .collect();
+        if files.is_empty() {
+            return true;
+        }
         if let Err(error) = self.syncs.sync_all(files) {
             self.fatal(&format!(
                 "fdatasync failed, a retry would claim success for lost data: {error}"
             ));
             return false;
         }
-        self.publish(window, written, pending, started);
         true
     }
 

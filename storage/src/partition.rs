@@ -114,6 +114,13 @@ pub(crate) struct Taken {
     pub roll: bool,
 }
 
+impl Taken {
+    /// Returns whether a part of a transaction is among the frames.
+    pub fn is_grouped(&self) -> bool {
+        self.frames.iter().any(|frame| frame.grouped)
+    }
+}
+
 /// The append side; guarded by one short lock.
 #[derive(Default)]
 pub(crate) struct AppendState {

@@ -58,12 +58,13 @@ pub(crate) fn parse_segment_name(name: &str) -> Option<u64> {
 }
 
 impl Segment {
-    /// Creates the file with its header; the name is durable on return, the
-    /// header with the next sync of the file.
+    /// Creates the file with its header; name and header are durable on return,
+    /// so that frames behind an unreadable header are damage for certain.
     pub fn create(disk: &dyn Disk, dir: &Path, header: SegmentHeader) -> io::Result<Self> {
         let path = segment_path(dir, header.base_offset);
         let file = disk.create(&path)?;
         write_all_at(&*file, &header.encode(), 0)?;
+        file.fdatasync()?;
         disk.fsync_dir(dir)?;
         let extent = Extent {
             length: HEADER_BLOCK_LEN as u64,

@@ -183,6 +183,7 @@ fn check(disk: &SimDisk, promise: &Promise, what: &str) {
         assert_eq!(promise.acknowledged, [0, 0], "{what}");
         return;
     };
+    assert_eq!(report.notes, Vec::<String>::new(), "{what}");
     let transaction = number(&storage, b"b/number");
     assert!(
         (promise.transaction..=promise.transaction_issued).contains(&transaction),
@@ -212,7 +213,7 @@ fn check(disk: &SimDisk, promise: &Promise, what: &str) {
 
 #[test]
 fn after_a_power_cut_at_any_operation_what_was_acknowledged_is_there() {
-    for seed in 0..4 {
+    for seed in 0..2 {
         let mut cut = 1;
         loop {
             let disk = SimDisk::new(seed);

@@ -1,6 +1,6 @@
 //! Recovers one partition.
 
-use super::scan::{Expectation, Scan, last_nonzero, scan};
+use super::scan::{Expectation, Scan, last_nonzero, scan, unsalted_end};
 use crate::disk::{Disk, write_all_at};
 use crate::gap::{Gap, GapReason};
 use crate::keys::Mark;
@@ -40,10 +40,10 @@ struct Candidate {
 /// Recovers a partition into `log`. Groups above `closed` are trimmed unless
 /// they were acknowledged.
 pub(super) fn recover(disk: &dyn Disk, log: &Log, known: &Known, closed: u64) -> io::Result<Found> {
-    disk.create_dir_all(&log.dir)?;
+    make_dir(disk, &log.dir)?;
     let mut found = Found::default();
     let mark = known.mark.unwrap_or_default();
-    let candidates = candidates(disk, log, &mut found)?;
+    let (candidates, aside_end) = candidates(disk, log, &mut found)?;
     let mut segments = Vec::with_capacity(candidates.len());
     let mut end = known.log_start.min(
         candidates
@@ -73,9 +73,10 @@ pub(super) fn recover(disk: &dyn Disk, log: &Log, known: &Known, closed: u64) ->
             .min(end),
     );
     end = end.max(start);
-    if end < mark.end_offset {
-        found.damage.push((end.max(start), mark.end_offset));
-        end = mark.end_offset;
+    let acknowledged = mark.end_offset.max(aside_end);
+    if end < acknowledged {
+        found.damage.push((end.max(start), acknowledged));
+        end = acknowledged;
         must_roll = true;
     }
     merge_known_damage(&mut found, known, known.log_start);
@@ -100,6 +101,23 @@ pub(super) fn recover(disk: &dyn Disk, log: &Log, known: &Known, closed: u64) ->
     Ok(found)
 }
 
+/// Names between a partition's directory and the data directory: the
+/// partition, its topic and `topics`.
+const NAMES_TO_SYNC: usize = 3;
+
+/// Creates the directory of a partition, durably, if it is missing.
+fn make_dir(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+    match disk.list(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        other => return other.map(|_| ()),
+    }
+    disk.create_dir_all(dir)?;
+    dir.ancestors()
+        .skip(1)
+        .take(NAMES_TO_SYNC)
+        .try_for_each(|parent| disk.fsync_dir(parent))
+}
+
 /// Ranges that the state knows as gaps are no news.
 fn merge_known_damage(found: &mut Found, known: &Known, log_start: u64) {
     found.damage.retain(|(from, to)| {
@@ -112,7 +130,8 @@ fn merge_known_damage(found: &mut Found, known: &Known, log_start: u64) {
     });
 }
 
-fn candidates(disk: &dyn Disk, log: &Log, found: &mut Found) -> io::Result<Vec<Candidate>> {
+/// Returns the segments with a good header, and the end of the frames in those without.
+fn candidates(disk: &dyn Disk, log: &Log, found: &mut Found) -> io::Result<(Vec<Candidate>, u64)> {
     let mut bases: Vec<u64> = disk
         .list(&log.dir)?
         .into_iter()
@@ -120,43 +139,37 @@ fn candidates(disk: &dyn Disk, log: &Log, found: &mut Found) -> io::Result<Vec<C
         .collect();
     bases.sort_unstable();
     let mut candidates = Vec::with_capacity(bases.len());
+    let mut aside_end = 0;
     let mut block = vec![0u8; HEADER_BLOCK_LEN];
-    for (at, base) in bases.iter().enumerate() {
-        let path = segment_path(&log.dir, *base);
+    for base in bases {
+        let path = segment_path(&log.dir, base);
         let file = disk.open(&path)?;
         let file_len = file.length()?;
         let read = file.read_at(&mut block, 0)?;
         let header = SegmentHeader::decode(&block[..read]).filter(|header| {
-            header.base_offset == *base
+            header.base_offset == base
                 && header.topic_id == log.topic.id
                 && header.partition == log.index
         });
         match header {
             Some(header) => candidates.push(Candidate { header, file_len }),
+            // The header is durable before the first frame is written, so this
+            // is an interrupted creation.
+            None if last_nonzero(&*file, HEADER_BLOCK_LEN as u64, file_len)?.is_none() => {
+                disk.unlink(&path)?;
+            }
             None => {
-                let is_last = at + 1 == bases.len();
-                let holds_frames =
-                    last_nonzero(&*file, HEADER_BLOCK_LEN as u64, file_len)?.is_some();
-                set_aside(disk, &path, is_last && !holds_frames, found)?;
+                aside_end = aside_end.max(unsalted_end(&*file, file_len)?);
+                let aside = path.with_extension("log.damaged");
+                disk.rename(&path, &aside)?;
+                found.notes.push(format!(
+                    "segment {} has no readable header and was set aside",
+                    aside.display()
+                ));
             }
         }
     }
-    Ok(candidates)
-}
-
-/// A last file without header and frames is an interrupted creation and goes;
-/// any other one is kept under another name.
-fn set_aside(disk: &dyn Disk, path: &Path, is_unused: bool, found: &mut Found) -> io::Result<()> {
-    if is_unused {
-        return disk.unlink(path);
-    }
-    let aside = path.with_extension("log.damaged");
-    disk.rename(path, &aside)?;
-    found.notes.push(format!(
-        "segment {} has no readable header and was set aside",
-        aside.display()
-    ));
-    Ok(())
+    Ok((candidates, aside_end))
 }
 
 struct Recovered {

@@ -1,14 +1,14 @@
 //! Walks the last segment of a partition and tells a torn tail from damage.
 
 use crate::disk::DiskFile;
-use crate::frame::FrameKind;
+use crate::frame::{FRAME_ALIGNMENT, FRAME_HEADER_LEN, FrameKind, MAX_PAYLOAD, frame_len, u32_at};
 use crate::index::Index;
 use crate::partition::frame_end;
 use crate::preallocate::write_zeros;
 use crate::segment::header::{HEADER_BLOCK_LEN, SegmentHeader};
 use crate::segment::scanner::{Frame, Scanner, Step};
 use crate::segment::{Extent, NO_TIMESTAMP};
-use forebay_records::BatchHeader;
+use forebay_records::{BatchHeader, crc_is_valid};
 use std::io;
 
 /// Bytes per read when looking for bytes that are not zero.
@@ -183,4 +183,33 @@ pub(super) fn last_nonzero(file: &dyn DiskFile, from: u64, to: u64) -> io::Resul
         position += read as u64;
     }
     Ok(last)
+}
+
+/// Returns the end of the batches in a segment whose salt is unknown, judged by
+/// their own checksums, so that their offsets are not used twice.
+pub(super) fn unsalted_end(file: &dyn DiskFile, file_len: u64) -> io::Result<u64> {
+    let mut head = [0u8; FRAME_HEADER_LEN];
+    let mut position = HEADER_BLOCK_LEN as u64;
+    let mut end = 0;
+    while position + (FRAME_HEADER_LEN as u64) < file_len {
+        let read = file.read_at(&mut head, position)?;
+        let payload_len = u32_at(&head, 40) as usize;
+        let is_plausible = read == head.len()
+            && payload_len <= MAX_PAYLOAD
+            && u32_at(&head, 0) as usize == frame_len(payload_len)
+            && position + frame_len(payload_len) as u64 <= file_len;
+        if is_plausible && payload_len > 0 {
+            let mut payload = vec![0u8; payload_len];
+            file.read_at(&mut payload, position + FRAME_HEADER_LEN as u64)?;
+            if let Ok(batch) = BatchHeader::parse(&payload)
+                && crc_is_valid(&payload)
+            {
+                end = end.max(u64::try_from(batch.next_offset()).unwrap_or(0));
+                position += frame_len(payload_len) as u64;
+                continue;
+            }
+        }
+        position += FRAME_ALIGNMENT as u64;
+    }
+    Ok(end)
 }
