@@ -16,7 +16,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listen = args.next().unwrap_or_else(|| "127.0.0.1:9092".to_owned());
     let data_dir = PathBuf::from(args.next().unwrap_or_else(|| "hub-data".to_owned()));
     let (storage, _) = Storage::open(Config::new(&data_dir), Arc::new(RealDisk::new()))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(&listen).await?;
         let address = listener.local_addr()?;

@@ -385,13 +385,23 @@ impl Broker {
 fn append(storage: &Storage, prepared: &Prepared<'_>) -> Result<Appended, NotPlaced> {
     let partition = prepared.partition;
     let Some(condition) = prepared.condition else {
-        let options = AppendOptions { expected_offset: None, leader_epoch: LEADER_EPOCH };
-        return partition.append_batch(prepared.batch.clone(), options).map_err(refuse_append);
+        let options = AppendOptions {
+            expected_offset: None,
+            leader_epoch: LEADER_EPOCH,
+        };
+        return partition
+            .append_batch(prepared.batch.clone(), options)
+            .map_err(refuse_append);
     };
     let base = condition.gap_to.unwrap_or(condition.expected_offset) as u64;
-    let options = AppendOptions { expected_offset: Some(base), leader_epoch: LEADER_EPOCH };
+    let options = AppendOptions {
+        expected_offset: Some(base),
+        leader_epoch: LEADER_EPOCH,
+    };
     if partition.offsets().log_end >= base {
-        return partition.append_batch(prepared.batch.clone(), options).map_err(refuse_append);
+        return partition
+            .append_batch(prepared.batch.clone(), options)
+            .map_err(refuse_append);
     }
     // The gap and the batch behind it land in one commit window.
     let mut transaction = Transaction::new();
