@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 /// How often an idle commit thread looks whether it has to stop.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
 
+/// A partition and what the window takes from it.
+type Part = (Arc<Log>, Taken);
+
 /// Ends the process when the commit thread panics: without it nothing becomes durable.
 struct PanicGuard<'a>(&'a Core);
 
@@ -80,7 +83,7 @@ impl Core {
     fn write_stage(
         &self,
         window: u64,
-        stage: Vec<(Arc<Log>, Taken)>,
+        stage: Vec<Part>,
         written: &mut Vec<(Arc<Log>, Written)>,
     ) -> bool {
         let before = written.len();
@@ -112,7 +115,7 @@ impl Core {
         true
     }
 
-    fn close_window(&self) -> Option<(u64, Vec<(Arc<Log>, Taken)>)> {
+    fn close_window(&self) -> Option<(u64, Vec<Part>)> {
         let _gate = self.gate.write();
         let (window, dirty) = {
             let mut gathering = self.gathering.lock();
