@@ -23,6 +23,10 @@ struct Answer<K> {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box per acknowledgement costs more than the room of a few waiting ones"
+)]
 enum State<K> {
     /// The application has not answered; `K` is what the answer needs.
     Waiting(K),

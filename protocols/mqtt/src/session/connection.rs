@@ -418,17 +418,17 @@ impl Connection {
         if self.state == State::Closed {
             return;
         }
-        if self.state == State::Open {
-            if let Some(will) = self.client.will.take() {
-                let is_discarded =
-                    matches!(reason, CloseReason::ClientDisconnected(ReasonCode::Success));
-                let delay = self.client.will_delay(&will);
-                self.push_effect(if is_discarded {
-                    Effect::DiscardWill
-                } else {
-                    Effect::PublishWill { will, delay }
-                });
-            }
+        if self.state == State::Open
+            && let Some(will) = self.client.will.take()
+        {
+            let is_discarded =
+                matches!(reason, CloseReason::ClientDisconnected(ReasonCode::Success));
+            let delay = self.client.will_delay(&will);
+            self.push_effect(if is_discarded {
+                Effect::DiscardWill
+            } else {
+                Effect::PublishWill { will, delay }
+            });
         }
         let session_expiry = SessionExpiry::from_seconds(self.client.session_expiry);
         self.push_effect(Effect::Close {

@@ -260,6 +260,10 @@ pub struct ResumedDelivery {
 
 /// What is repeated of an unfinished delivery (section 4.4).
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large variant is the usual one, and there are few"
+)]
 pub enum ResumedStage {
     /// Send the PUBLISH again, with DUP. The QoS is 1 or 2.
     Publish(Delivery),

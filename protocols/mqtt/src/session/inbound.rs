@@ -124,10 +124,10 @@ impl Connection {
             self.push_effect(Effect::Publish { token, publish });
             return Ok(());
         };
-        if publish.qos == Qos::ExactlyOnce {
-            if let Some(known) = self.inbound.qos2.get(&packet_id).copied() {
-                return self.handle_repeated(packet_id, known);
-            }
+        if publish.qos == Qos::ExactlyOnce
+            && let Some(known) = self.inbound.qos2.get(&packet_id).copied()
+        {
+            return self.handle_repeated(packet_id, known);
         }
         self.inbound.count(self.version)?;
         let token = self.next_token();

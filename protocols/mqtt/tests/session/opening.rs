@@ -145,13 +145,15 @@ fn first_packet_that_is_not_connect_closes_without_an_answer() {
     }
 }
 
-/// The bytes of a refused CONNECT and what the client gets to read.
+/// The version and reason of a CONNACK; `None` when nothing is sent.
+type Answer = Option<(Version, ReasonCode)>;
+
 #[test]
 fn refused_first_packets_are_answered_in_the_version_of_the_client() {
     let unsupported = ReasonCode::UnsupportedProtocolVersion;
     let malformed = ReasonCode::MalformedPacket;
     let protocol = ReasonCode::ProtocolError;
-    let cases: [(&[u8], Option<(Version, ReasonCode)>); 7] = [
+    let cases: [(&[u8], Answer); 7] = [
         (
             b"\x10\x0F\x00\x06MQIsdp\x03\x02\x00\x3C\x00\x01c",
             Some((Version::V311, unsupported)),
