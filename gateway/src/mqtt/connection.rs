@@ -211,7 +211,11 @@ impl Connection {
     fn release(&mut self) -> bool {
         let committed = *self.committed.borrow_and_update();
         let mut progress = self.output.open_gate(committed);
-        while self.waiting.front().is_some_and(|(ticket, _)| *ticket <= committed) {
+        while self
+            .waiting
+            .front()
+            .is_some_and(|(ticket, _)| *ticket <= committed)
+        {
             let Some((_, waiting)) = self.waiting.pop_front() else {
                 break;
             };
@@ -253,7 +257,8 @@ impl Connection {
 
     /// Says that the cause of a token is durable.
     fn acknowledge(&mut self, token: Token) {
-        self.machine.acknowledge(Instant::now(), token, Outcome::Durable);
+        self.machine
+            .acknowledge(Instant::now(), token, Outcome::Durable);
     }
 
     fn timeout(&mut self, now: Instant) {

@@ -238,11 +238,7 @@ impl Dispatch {
     /// every partition that the session does not read yet. Returned are the
     /// partitions where the session is behind, with the offset from which this
     /// subscription counts there.
-    pub fn subscribe(
-        &self,
-        id: SubscriberId,
-        subscription: Subscription,
-    ) -> Vec<(FeedId, u64)> {
+    pub fn subscribe(&self, id: SubscriberId, subscription: Subscription) -> Vec<(FeedId, u64)> {
         let mut state = self.state.lock();
         state.refresh(&self.storage, &self.routes);
         state.subscribe(&self.routes, id, subscription, |feed| {
@@ -317,7 +313,9 @@ impl Dispatch {
                 let mut committed = self.signal.committed.lock();
                 if !*committed {
                     let wait = REFRESH_INTERVAL.saturating_sub(refreshed.elapsed());
-                    self.signal.changed.wait_for(&mut committed, wait.max(Duration::from_millis(1)));
+                    self.signal
+                        .changed
+                        .wait_for(&mut committed, wait.max(Duration::from_millis(1)));
                 }
                 *committed = false;
             }
@@ -370,7 +368,10 @@ impl State {
                 let reaches = |f: &&TopicFilter| routes.topic_may_match(name, f.as_str());
                 let reaching = subscriber.filters.keys().filter(reaches).count();
                 if reaching > 0 {
-                    let place = Place { floor: 0, behind: None };
+                    let place = Place {
+                        floor: 0,
+                        behind: None,
+                    };
                     subscriber.places.insert(id, place);
                 }
                 interest += reaching;
@@ -402,7 +403,10 @@ impl State {
     fn hand_out(&mut self, feed: FeedId, offset: u64, message: &Message) {
         let mut found: BTreeMap<SubscriberId, Folded> = BTreeMap::new();
         self.tree.for_each_match(&message.path, |grant| {
-            found.entry(grant.subscriber).or_default().add(grant, message);
+            found
+                .entry(grant.subscriber)
+                .or_default()
+                .add(grant, message);
         });
         if found.is_empty() {
             return;

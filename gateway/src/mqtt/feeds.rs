@@ -158,5 +158,7 @@ pub fn read_page(partition: &Partition, from: u64, max_bytes: usize) -> Result<P
 /// Copies a message out of the batch it shares memory with, so that one waiting
 /// message does not hold a whole read buffer.
 pub fn detach(message: &Message) -> Message {
-    message.clone().map_bytes(|bytes| Bytes::copy_from_slice(bytes))
+    message
+        .clone()
+        .map_bytes(|bytes| Bytes::copy_from_slice(bytes))
 }

@@ -77,10 +77,8 @@ impl Message {
     /// makes the path the key.
     pub fn with_record<T>(&self, key: Option<&str>, append: impl FnOnce(&RecordRef<'_>) -> T) -> T {
         let key_bytes = key.map_or(self.path_bytes().as_ref(), str::as_bytes);
-        let plain = key.is_none()
-            && self.qos == DEFAULT_QOS
-            && !self.retain
-            && self.properties.is_none();
+        let plain =
+            key.is_none() && self.qos == DEFAULT_QOS && !self.retain && self.properties.is_none();
         if plain {
             return append(&self.record(key_bytes, &[]));
         }
@@ -188,7 +186,10 @@ impl Message {
         if properties.payload_is_utf8 {
             headers.push((HEADER_FORMAT, Some(b"1")));
         }
-        let content_type = properties.content_type.as_ref().map(|t| t.as_bytes().as_ref());
+        let content_type = properties
+            .content_type
+            .as_ref()
+            .map(|t| t.as_bytes().as_ref());
         let response_topic = properties
             .response_topic
             .as_ref()

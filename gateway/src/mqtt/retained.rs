@@ -31,7 +31,9 @@ const PREFIX: &[u8] = b"m/r/";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum RetainError {
     /// The node retains as many messages or bytes as it may.
-    #[error("the node retains {count} messages with {bytes} bytes, expected at most {RETAINED_MAX} and {RETAINED_BYTES_MAX}")]
+    #[error(
+        "the node retains {count} messages with {bytes} bytes, expected at most {RETAINED_MAX} and {RETAINED_BYTES_MAX}"
+    )]
     Quota {
         /// Retained messages.
         count: usize,
@@ -136,13 +138,8 @@ impl Retained {
     }
 
     /// Number of retained messages.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.index.lock().sizes.len()
-    }
-
-    /// True when nothing is retained.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 

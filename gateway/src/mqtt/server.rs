@@ -127,9 +127,9 @@ fn update_gauges(node: &Node) {
     let set = |gauge: &std::sync::atomic::AtomicU64, value: usize| {
         gauge.store(value as u64, Ordering::Relaxed);
     };
-    set(&stats.sessions, node.sessions.len());
+    set(&stats.sessions, node.sessions.count());
     set(&stats.subscriptions, node.dispatch.subscriptions());
-    set(&stats.retained, node.retained.len());
+    set(&stats.retained, node.retained.count());
 }
 
 /// Completes when the server is to stop. The value that the channel lends stays

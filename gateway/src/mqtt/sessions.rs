@@ -96,7 +96,10 @@ impl Sessions {
                 continue;
             };
             let Some(stored) = record::load(&storage, client) else {
-                tracing::warn!(client, "session record does not parse, the session is dropped");
+                tracing::warn!(
+                    client,
+                    "session record does not parse, the session is dropped"
+                );
                 continue;
             };
             let since = stored.cursors.disconnected_at_ms.unwrap_or(now_ms);
@@ -132,7 +135,10 @@ impl Sessions {
             }
             table.last_claim += 1;
             let number = table.last_claim;
-            let entry = table.entries.entry(Arc::clone(&client)).or_insert_with(Entry::new);
+            let entry = table
+                .entries
+                .entry(Arc::clone(&client))
+                .or_insert_with(Entry::new);
             entry.interested += 1;
             let deadline_ms = entry.deadline_ms.take();
             if let Some(at) = deadline_ms {
@@ -182,13 +188,8 @@ impl Sessions {
     }
 
     /// Number of sessions, connected or not.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.table.lock().entries.len()
-    }
-
-    /// True when there is no session.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     fn is_stored(&self, client: &Arc<str>) -> bool {

@@ -27,7 +27,7 @@ impl Running {
         let file = dir.join("node.toml");
         let text = format!(
             "[node]\nname = \"test\"\nrole = \"{role}\"\ndata_dir = {data_dir:?}\n\
-             [storage]\nretention = {{ keep_free = \"1MiB\" }}\n\
+             [storage]\nsegment_size = \"2MiB\"\nretention = {{ keep_free = \"1MiB\" }}\n\
              [mqtt]\nlisten = \"127.0.0.1:0\"\n\
              [kafka]\nlisten = \"127.0.0.1:0\"\n\
              [http]\nlisten = \"127.0.0.1:0\"\n{more}"

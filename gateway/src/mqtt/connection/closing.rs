@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use forebay_mqtt::session::{
-    CloseReason, InflightStage, ResumedDelivery, ResumedStage,
-};
 use forebay_mqtt::session::Cursor;
+use forebay_mqtt::session::{CloseReason, InflightStage, ResumedDelivery, ResumedStage};
 use forebay_mqtt::{PacketId, Qos, ReasonCode};
 use forebay_storage::AppendError;
 
@@ -50,19 +48,27 @@ impl Connection {
                 received: false,
             })
             .collect();
-        unfinished.extend(stored.outgoing.into_iter().map(|(packet_id, record)| Unfinished {
-            packet_id,
-            place: record.place,
-            qos: 2,
-            received: record.received,
-        }));
+        unfinished.extend(
+            stored
+                .outgoing
+                .into_iter()
+                .map(|(packet_id, record)| Unfinished {
+                    packet_id,
+                    place: record.place,
+                    qos: 2,
+                    received: record.received,
+                }),
+        );
         unfinished.sort_by(|a, b| {
             let order = |u: &Unfinished| (u.place.topic.clone(), u.place.partition, u.place.offset);
             order(a).cmp(&order(b))
         });
         let mut deliveries = Vec::new();
         for one in unfinished {
-            let feed = one.place.key().and_then(|key| self.node.dispatch.find(&key));
+            let feed = one
+                .place
+                .key()
+                .and_then(|key| self.node.dispatch.find(&key));
             if one.qos == 2 {
                 let place = feed.map(|feed| (feed, one.place.offset));
                 self.resumed_outgoing(one.packet_id, place);
@@ -135,11 +141,7 @@ impl Connection {
 
     /// Adds the cursor record to changes of the state, and the removal of finished
     /// QoS 2 deliveries.
-    pub(super) fn stage_cursors(
-        &mut self,
-        disconnected_at_ms: Option<i64>,
-        changes: &mut Changes,
-    ) {
+    pub(super) fn stage_cursors(&mut self, disconnected_at_ms: Option<i64>, changes: &mut Changes) {
         let Some(opened) = &self.opened else { return };
         // Positions first, then the queue: a message below a position is in
         // the queue by then.
@@ -153,9 +155,9 @@ impl Connection {
         });
         let cursors = cursors.collect();
         let inflight = self.machine.inflight();
-        let sent = inflight.iter().filter(|one| {
-            one.stage == InflightStage::Published(Qos::AtLeastOnce)
-        });
+        let sent = inflight
+            .iter()
+            .filter(|one| one.stage == InflightStage::Published(Qos::AtLeastOnce));
         let unacknowledged = sent.filter_map(|one| {
             Some(UnacknowledgedRecord {
                 packet_id: one.packet_id.value(),
@@ -207,7 +209,11 @@ impl Connection {
         if let CloseReason::Decode(_) | CloseReason::Violation { .. } = &reason {
             count(&self.node.stats.violations);
         }
-        tracing::debug!(client = self.machine.client_id().as_str(), ?reason, "connection closed");
+        tracing::debug!(
+            client = self.machine.client_id().as_str(),
+            ?reason,
+            "connection closed"
+        );
         self.leave(seconds(expiry)).await;
         let flush = async {
             while !self.output.is_empty() {

@@ -22,9 +22,9 @@ impl Connection {
     pub(super) async fn publish(&mut self, token: Option<Token>, publish: Publish) -> bool {
         let message = message(&publish);
         let received = match (publish.packet_id, &self.opened) {
-            (Some(packet_id), Some(opened)) if message.qos == 2 && opened.is_persistent() => {
-                Some(record::received_key(opened.claim.client(), packet_id.value()))
-            }
+            (Some(packet_id), Some(opened)) if message.qos == 2 && opened.is_persistent() => Some(
+                record::received_key(opened.claim.client(), packet_id.value()),
+            ),
             _ => None,
         };
         let mut appended = self.node.append(&message, received.as_deref());
@@ -106,7 +106,11 @@ impl Connection {
         let claim = opened.claim.number();
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
-            if node.sessions.last_claim(&client).is_none_or(|last| last == claim) {
+            if node
+                .sessions
+                .last_claim(&client)
+                .is_none_or(|last| last == claim)
+            {
                 append_will(&node, message).await;
             }
         });
@@ -132,8 +136,14 @@ async fn append_will(node: &Arc<Node>, mut message: Message) {
             }
         }
     };
-    if tokio::time::timeout(WILL_RETRY_MAX, attempts).await.is_err() {
-        tracing::warn!(path = message.path.as_str(), "will not published, the disk is behind");
+    if tokio::time::timeout(WILL_RETRY_MAX, attempts)
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            path = message.path.as_str(),
+            "will not published, the disk is behind"
+        );
     }
 }
 

@@ -168,12 +168,11 @@ async fn prepare(
     if !claim.is_stored() {
         return make(claim, expiry_seconds);
     }
-    let prepared = tokio::task::spawn_blocking(move || {
-        match claim.load().filter(|_| !clean_start) {
+    let prepared =
+        tokio::task::spawn_blocking(move || match claim.load().filter(|_| !clean_start) {
             Some(stored) => resume(&node, claim, stored, expiry_seconds),
             None => make(claim, expiry_seconds),
-        }
-    });
+        });
     prepared.await.unwrap_or(Err(AppendError::ShuttingDown))
 }
 

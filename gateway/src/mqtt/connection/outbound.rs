@@ -299,14 +299,23 @@ impl Connection {
             }
             let mut folded: Option<Folded> = None;
             for (filter, subscribed) in self.opened.iter().flat_map(|o| &o.subscriptions) {
-                let counts = subscribed.starts.get(&feed).is_none_or(|start| start <= offset);
+                let counts = subscribed
+                    .starts
+                    .get(&feed)
+                    .is_none_or(|start| start <= offset);
                 if counts && filter.matches(&message.path) {
-                    folded.get_or_insert_default().add(&subscribed.grant, message);
+                    folded
+                        .get_or_insert_default()
+                        .add(&subscribed.grant, message);
                 }
             }
             let Some(folded) = folded else { continue };
             let delivery = folded.delivery(feed, *offset, Arc::new(detach(message)));
-            let is_backlog = self.outbound.backlog_ends.get(&feed).is_some_and(|e| offset < e);
+            let is_backlog = self
+                .outbound
+                .backlog_ends
+                .get(&feed)
+                .is_some_and(|e| offset < e);
             if delivery.qos > 0 || !is_backlog {
                 self.outbound.pending.push_back(delivery);
             }
@@ -327,7 +336,8 @@ impl Connection {
         let wanted: Vec<_> = self.outbound.retained.drain(..step).collect();
         let node = Arc::clone(&self.node);
         let reading = tokio::task::spawn_blocking(move || {
-            let read = |(path, grant): (TopicName, Grant)| Some((node.retained.read(&path)?, grant));
+            let read =
+                |(path, grant): (TopicName, Grant)| Some((node.retained.read(&path)?, grant));
             let found: Vec<_> = wanted.into_iter().filter_map(read).collect();
             // What was read may not be durable yet.
             (found, node.storage.fence())
@@ -373,7 +383,13 @@ impl Connection {
             return;
         };
         for (feed, _) in self.node.dispatch.behind(subscriber.id) {
-            let end = self.node.dispatch.feed(feed).partition.offsets().high_watermark;
+            let end = self
+                .node
+                .dispatch
+                .feed(feed)
+                .partition
+                .offsets()
+                .high_watermark;
             self.outbound.backlog_ends.insert(feed, end);
         }
     }
@@ -395,7 +411,10 @@ impl Connection {
     }
 
     fn record_outgoing(&mut self, publish: &Publish) -> Option<Result<Ticket, AppendError>> {
-        let opened = self.opened.as_ref().filter(|opened| opened.is_persistent())?;
+        let opened = self
+            .opened
+            .as_ref()
+            .filter(|opened| opened.is_persistent())?;
         if publish.qos != Qos::ExactlyOnce || publish.dup {
             return None;
         }
@@ -497,8 +516,9 @@ pub(super) fn outgoing(delivery: &Delivery) -> Option<Outgoing> {
         properties.user_properties = from.user.clone();
     }
     let identifiers = delivery.identifiers.iter();
-    properties.subscription_identifiers =
-        identifiers.filter_map(|id| SubscriptionId::new(*id)).collect();
+    properties.subscription_identifiers = identifiers
+        .filter_map(|id| SubscriptionId::new(*id))
+        .collect();
     Some(Outgoing {
         topic: message.path.clone(),
         payload: message.payload.clone(),

@@ -56,7 +56,11 @@ impl Output {
     /// Lets through what `committed` makes durable.
     pub fn open_gate(&mut self, committed: Ticket) -> bool {
         let mut opened = false;
-        while self.gate.front().is_some_and(|(ticket, _)| *ticket <= committed) {
+        while self
+            .gate
+            .front()
+            .is_some_and(|(ticket, _)| *ticket <= committed)
+        {
             if let Some((_, packet)) = self.gate.pop_front() {
                 self.gated_len -= packet.len();
                 self.bytes.extend_from_slice(&packet);

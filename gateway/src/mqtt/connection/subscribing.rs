@@ -98,7 +98,9 @@ impl Connection {
             None => starts.into_iter().collect(),
         };
         let subscribed = Subscribed { grant, starts };
-        opened.subscriptions.insert(request.filter.clone(), subscribed);
+        opened
+            .subscriptions
+            .insert(request.filter.clone(), subscribed);
         Some((grant, is_new))
     }
 

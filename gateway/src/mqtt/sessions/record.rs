@@ -191,7 +191,9 @@ pub fn load(storage: &Storage, client: &str) -> Option<StoredSession> {
         session,
         cursors: cursors.and_then(|v| parse(&v)).unwrap_or_default(),
         received: scan(storage, b"m/q/", client).map(|(id, _)| id).collect(),
-        outgoing: outgoing.filter_map(|(id, v)| Some((id, parse(&v)?))).collect(),
+        outgoing: outgoing
+            .filter_map(|(id, v)| Some((id, parse(&v)?)))
+            .collect(),
     })
 }
 

@@ -1,0 +1,19 @@
+//! The MQTT server over loopback, against a real log in a scratch directory.
+//!
+//! Where a test asserts that something does *not* happen, it asks for something
+//! that happens after it (a PINGRESP, another message) instead of waiting.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "mqtt/client.rs"]
+mod client;
+#[path = "mqtt/delivering.rs"]
+mod delivering;
+#[path = "mqtt/hostile.rs"]
+mod hostile;
+#[path = "mqtt/publishing.rs"]
+mod publishing;
+#[path = "mqtt/server.rs"]
+mod server;
+#[path = "mqtt/sessions.rs"]
+mod sessions;

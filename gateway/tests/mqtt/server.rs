@@ -1,0 +1,130 @@
+//! A server under test.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use forebay_gateway::ingest::routes::{RouteSpec, Routes};
+use forebay_gateway::mqtt::message::Message;
+use forebay_gateway::mqtt::{MqttConfig, MqttContext, Stats, serve};
+use forebay_records::records;
+use forebay_storage::disk::RealDisk;
+use forebay_storage::{Config, Preallocation, Storage, TopicConfig};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+pub struct Server {
+    pub address: SocketAddr,
+    pub storage: Storage,
+    pub stats: Arc<Stats>,
+    shutdown: watch::Sender<bool>,
+    serving: JoinHandle<std::io::Result<()>>,
+}
+
+impl Server {
+    /// Commits happen by themselves.
+    pub async fn start(dir: &Path) -> Self {
+        Self::with(dir, true, MqttConfig::default()).await
+    }
+
+    /// Commits happen when the test calls [`Storage::run_commit`].
+    pub async fn start_manual(dir: &Path) -> Self {
+        Self::with(dir, false, MqttConfig::default()).await
+    }
+
+    pub async fn with(dir: &Path, threads: bool, mqtt: MqttConfig) -> Self {
+        let mut config = Config::new(dir);
+        config.threads = threads;
+        config.preallocation = Preallocation::None;
+        config.retention.keep_free = 0;
+        config.ballast_bytes = 0;
+        let opening =
+            tokio::task::spawn_blocking(move || Storage::open(config, Arc::new(RealDisk::new())));
+        let (storage, _) = opening.await.unwrap().unwrap();
+        if !threads {
+            create_readings(&storage);
+        }
+        let routes = Routes::new(&[RouteSpec {
+            filter: "plant/{site}/#".to_owned(),
+            topic: "plant.{site}".to_owned(),
+            key: None,
+            partitions: 4,
+        }]);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (shutdown, stop) = watch::channel(false);
+        let stats = Arc::<Stats>::default();
+        let context = MqttContext {
+            storage: storage.clone(),
+            routes: Arc::new(routes.unwrap()),
+            config: mqtt,
+            stats: Arc::clone(&stats),
+        };
+        Self {
+            address,
+            storage,
+            stats,
+            shutdown,
+            serving: tokio::spawn(serve(context, listener, stop)),
+        }
+    }
+
+    /// Stops in an orderly way.
+    pub async fn stop(self) {
+        self.shutdown.send(true).unwrap();
+        self.serving.await.unwrap().unwrap();
+        let storage = self.storage;
+        tokio::task::spawn_blocking(move || storage.close())
+            .await
+            .unwrap();
+    }
+
+    /// Stops without letting connections write anything, as a crash would.
+    pub async fn crash(self) {
+        self.storage.close();
+        self.serving.abort();
+        let _ = self.serving.await;
+    }
+
+    /// All messages of a log topic, partition by partition.
+    pub fn log(&self, topic: &str) -> Vec<(String, String)> {
+        let topic = self.storage.topic(topic).unwrap();
+        let mut found = Vec::new();
+        for index in 0..topic.partition_count() {
+            let partition = topic.partition(index).unwrap();
+            let end = partition.offsets().high_watermark;
+            let mut from = partition.offsets().log_start;
+            while from < end {
+                let chunk = partition.read(from, 1 << 20, true).unwrap();
+                for batch in &chunk.batches {
+                    for record in records(batch, 1 << 20).unwrap().map(Result::unwrap) {
+                        from = u64::try_from(record.offset).unwrap() + 1;
+                        let message = Message::from_record(&record).unwrap();
+                        let payload = String::from_utf8(message.payload.to_vec()).unwrap();
+                        found.push((message.path.as_str().to_owned(), payload));
+                    }
+                }
+            }
+        }
+        found
+    }
+}
+
+/// Creating a topic waits for a commit, which a test without threads makes.
+fn create_readings(storage: &Storage) {
+    if storage.topic("readings").is_some() {
+        return;
+    }
+    let creator = storage.clone();
+    let creating = std::thread::spawn(move || {
+        creator
+            .create_topic("readings", TopicConfig::with_partitions(1))
+            .unwrap();
+    });
+    while !creating.is_finished() {
+        storage.run_commit();
+        std::thread::yield_now();
+    }
+    creating.join().unwrap();
+}
