@@ -164,7 +164,7 @@ impl Calls {
     }
 
     /// Turns the connection into one on which requests are pipelined.
-    pub fn into_pipeline(self, generation: u64, events: mpsc::UnboundedSender<Wire>) -> Pipeline {
+    pub fn into_pipeline(self, generation: u64, events: mpsc::Sender<Wire>) -> Pipeline {
         let (mut reader, mut writer) = self.stream.into_split();
         let (sender, mut queue) = mpsc::channel::<Bytes>(MAX_QUEUED_FRAMES);
         let failed = events.clone();
@@ -172,7 +172,7 @@ impl Calls {
             while let Some(frame) = queue.recv().await {
                 if let Err(error) = writer.write_all(&frame).await {
                     let error = error.to_string();
-                    let _ = failed.send(Wire::Closed { generation, error });
+                    let _ = failed.send(Wire::Closed { generation, error }).await;
                     return;
                 }
             }
@@ -187,7 +187,7 @@ impl Calls {
                     },
                 };
                 let ends = matches!(wire, Wire::Closed { .. });
-                if events.send(wire).is_err() || ends {
+                if events.send(wire).await.is_err() || ends {
                     return;
                 }
             }

@@ -34,6 +34,13 @@ pub type Key = (String, u32);
 /// disk serves the other; four cover partitions with small batches.
 const MAX_READS: usize = 4;
 
+/// Results of reads that wait for the loop. A thread with one more waits, and
+/// holds its batch meanwhile: 64 of 1 MiB is what a small gateway can spare.
+const MAX_EVENTS: usize = 64;
+
+/// Responses that wait for the loop; the socket is not read beyond them.
+const MAX_RESPONSES: usize = 64;
+
 /// Pause after a read or a commit that failed.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -55,16 +62,23 @@ pub struct Entry {
     read_after: Option<Instant>,
 }
 
-/// What blocking threads and connection attempts bring back. Their number is
-/// bounded by [`MAX_READS`], five repeats per partition and one attempt.
+/// What blocking threads and connection attempts bring back.
 enum Event {
     Read(Key, u64, Result<Option<SourceSpan<Bytes>>, SourceError>),
     Reread(Key, u64, u64, Result<Option<Bytes>, SourceError>),
     Lineage(Key, u64, Result<Option<u32>, SourceError>),
-    Established(Box<Result<(Calls, Versions, BTreeMap<String, Target>), ConnectionError>>),
+    Established(Box<Result<Established, ConnectionError>>),
     Prepared(u64, Result<BTreeMap<String, Target>, ConnectionError>),
 }
 
+/// A connection that passed the handshake.
+struct Established {
+    calls: Calls,
+    versions: Versions,
+    targets: BTreeMap<String, Target>,
+}
+
+/// Owns the links and everything they need.
 pub struct Runner {
     storage: Storage,
     config: UplinkConfig,
@@ -83,12 +97,9 @@ pub struct Runner {
     unpersisted: Vec<(Key, u64, Vec<u8>)>,
     /// Commits under way, oldest first.
     persisting: VecDeque<(Ticket, Vec<(Key, u64)>)>,
-    events: mpsc::UnboundedSender<Event>,
-    wire: mpsc::UnboundedSender<Wire>,
-    inbox: Option<(
-        mpsc::UnboundedReceiver<Event>,
-        mpsc::UnboundedReceiver<Wire>,
-    )>,
+    events: mpsc::Sender<Event>,
+    wire: mpsc::Sender<Wire>,
+    inbox: Option<(mpsc::Receiver<Event>, mpsc::Receiver<Wire>)>,
     committed: Arc<Notify>,
     status: Arc<Mutex<UplinkStatus>>,
     meter: Meter,
@@ -100,8 +111,8 @@ pub struct Runner {
 impl Runner {
     pub fn new(storage: Storage, config: UplinkConfig, status: Arc<Mutex<UplinkStatus>>) -> Self {
         let now = Instant::now();
-        let (events, event_inbox) = mpsc::unbounded_channel();
-        let (wire, wire_inbox) = mpsc::unbounded_channel();
+        let (events, event_inbox) = mpsc::channel(MAX_EVENTS);
+        let (wire, wire_inbox) = mpsc::channel(MAX_RESPONSES);
         Runner {
             bucket: config.max_rate.map(|rate| TokenBucket::new(rate, now)),
             storage,
@@ -269,7 +280,7 @@ impl Runner {
                 let events = self.events.clone();
                 tokio::spawn(async move {
                     let result = establish(&address, &topics).await;
-                    let _ = events.send(Event::Established(Box::new(result)));
+                    let _ = events.send(Event::Established(Box::new(result))).await;
                 });
             }
             None => {}
@@ -296,8 +307,8 @@ impl Runner {
                     let events = self.events.clone();
                     tokio::spawn(async move {
                         let result = establish(&address, &topics).await;
-                        let targets = result.map(|(_, _, targets)| targets);
-                        let _ = events.send(Event::Prepared(generation, targets));
+                        let targets = result.map(|established| established.targets);
+                        let _ = events.send(Event::Prepared(generation, targets)).await;
                     });
                 }
             }
@@ -445,7 +456,7 @@ impl Runner {
                 }
                 None => Event::Lineage(key, from, source::lineage(&partition, from)),
             };
-            let _ = events.send(event);
+            let _ = events.blocking_send(event);
         });
     }
 
@@ -488,7 +499,7 @@ impl Runner {
             };
             tokio::task::spawn_blocking(move || {
                 let read = source::next_batch(&partition, cut, compression);
-                let _ = events.send(Event::Read(key, cut.from, read));
+                let _ = events.blocking_send(Event::Read(key, cut.from, read));
             });
         }
     }
@@ -518,7 +529,7 @@ impl Runner {
 async fn establish(
     address: &str,
     topics: &BTreeMap<String, u32>,
-) -> Result<(Calls, Versions, BTreeMap<String, Target>), ConnectionError> {
+) -> Result<Established, ConnectionError> {
     let mut calls = Calls::connect(address).await?;
     let versions = handshake::versions(&mut calls).await?;
     if let Some(key) = handshake::lacks(&versions) {
@@ -530,7 +541,11 @@ async fn establish(
         });
     }
     let targets = handshake::prepare(&mut calls, &versions, topics).await?;
-    Ok((calls, versions, targets))
+    Ok(Established {
+        calls,
+        versions,
+        targets,
+    })
 }
 
 /// An error with its causes on one line.

@@ -1,13 +1,11 @@
 //! What comes back from sockets and blocking threads.
 
-use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
 use forebay_kafka::error_code;
 
-use super::{Event, Key, RETRY, Runner, describe};
-use crate::driver::connection::{Calls, ConnectionError, Wire};
-use crate::driver::handshake::{Target, Versions};
+use super::{Established, Event, Key, RETRY, Runner, describe};
+use crate::driver::connection::{ConnectionError, Wire};
 use crate::driver::session::{Answer, Session};
 use crate::driver::source::SourceError;
 use crate::link::SourceBounds;
@@ -84,18 +82,18 @@ impl Runner {
         }
     }
 
-    fn established(
-        &mut self,
-        now: Instant,
-        result: Result<(Calls, Versions, BTreeMap<String, Target>), ConnectionError>,
-    ) {
+    fn established(&mut self, now: Instant, result: Result<Established, ConnectionError>) {
         self.establishing = false;
         match result {
             Err(error) => {
                 self.last_error = Some(describe(&error));
                 self.retry_at = now + self.backoff.fail(self.rng.u64(..));
             }
-            Ok((calls, versions, targets)) => {
+            Ok(Established {
+                calls,
+                versions,
+                targets,
+            }) => {
                 self.generation += 1;
                 let address = calls.address.clone();
                 tracing::info!(address, compares = versions.compares, "uplink connected");
