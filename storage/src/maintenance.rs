@@ -61,6 +61,7 @@ impl Inner {
 
     /// One round of everything, for manual mode.
     pub fn maintain(&self, marks: bool) {
+        self.core.make_ballast();
         self.fill_ahead();
         self.core.look_at_space();
         self.core.state.apply(&self.core);

@@ -142,7 +142,8 @@ impl Storage {
     }
 
     /// Commits what gathered, records how far each partition is durable, and
-    /// stops the threads. Appends are refused from the beginning of the call. Blocks.
+    /// stops the threads. Appends that other threads make meanwhile are either
+    /// committed or refused. Blocks.
     pub fn close(&self) {
         self.inner.close();
     }

@@ -1,4 +1,5 @@
 //! Pins the bytes that `docs/log-format.md` describes.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use forebay_records::RecordRef;
 use forebay_storage::disk::{Disk, SimDisk};

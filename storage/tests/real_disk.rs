@@ -1,4 +1,5 @@
 //! The whole storage on a real directory.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use bytes::Bytes;
 use forebay_records::{BatchBuilder, Compression, RecordRef, records};

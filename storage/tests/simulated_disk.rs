@@ -1,4 +1,5 @@
 //! Crashes, faults and damage on a simulated disk.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use bytes::Bytes;
 use forebay_records::{BatchBuilder, Compression, RecordRef, records};
@@ -538,7 +539,7 @@ fn delete_records_hides_at_once_and_frees_whole_segments() {
     assert_eq!(report.damage, []);
     let part = partition(&storage, 0);
     assert_eq!(part.offsets().log_start, 61);
-    assert_eq!(part.read(61, MAX, true).unwrap().batches.len() > 1, true);
+    assert!(part.read(61, MAX, true).unwrap().batches.len() > 1);
 }
 
 #[test]
