@@ -9,4 +9,13 @@
 //! Start reading at [`roles::run`].
 #![forbid(unsafe_code)]
 
+pub mod cli;
+pub mod client;
 pub mod config;
+mod demo;
+pub mod http;
+pub mod ingest;
+pub mod logs;
+pub mod mqtt;
+pub mod roles;
+pub mod status;

@@ -9,8 +9,8 @@ use crate::config::{Log, LogFormat, defaults};
 
 /// Starts logging for the process. A second call changes nothing.
 pub fn start(log: &Log) {
-    let filter = EnvFilter::try_new(&log.level)
-        .unwrap_or_else(|_| EnvFilter::new(defaults::LOG_LEVEL));
+    let filter =
+        EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new(defaults::LOG_LEVEL));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

@@ -244,6 +244,7 @@ impl Client {
             topics: vec![CreatePartitionsTopic {
                 name: name.into(),
                 count: total,
+                assignments: None,
                 ..Default::default()
             }],
             timeout_ms: CHANGE_TIMEOUT_MS,

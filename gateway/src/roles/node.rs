@@ -1,0 +1,188 @@
+//! A running node as the HTTP endpoints see it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime};
+
+use forebay_storage::{GapReason, Storage};
+use forebay_uplink::Uplink;
+
+use crate::config::Config;
+use crate::http::Subject;
+use crate::mqtt;
+use crate::status::{
+    CommitLatency, GapStatus, Listeners, MqttStatus, PartitionStatus, StatusReport, StorageStatus,
+    TopicStatus, UplinkPartition, UplinkReport,
+};
+
+/// The parts of a node, held for as long as it runs.
+pub struct Node {
+    config: Config,
+    listeners: Listeners,
+    storage: Storage,
+    uplink: Option<Arc<Uplink>>,
+    mqtt: Option<Arc<mqtt::Stats>>,
+    started: Instant,
+    is_stopping: AtomicBool,
+}
+
+impl Node {
+    /// A node whose listeners are open.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        listeners: Listeners,
+        storage: Storage,
+        uplink: Option<Arc<Uplink>>,
+        mqtt: Option<Arc<mqtt::Stats>>,
+    ) -> Self {
+        Self {
+            config,
+            listeners,
+            storage,
+            uplink,
+            mqtt,
+            started: Instant::now(),
+            is_stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// From here on the node is not ready any more.
+    pub fn begin_stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    fn storage_status(&self) -> StorageStatus {
+        let stats = self.storage.stats();
+        StorageStatus {
+            free_bytes: stats.free_bytes,
+            used_bytes: stats.used_bytes,
+            pending_bytes: stats.pending_bytes as u64,
+            commits: stats.windows,
+            commit_latency: CommitLatency {
+                buckets_us: stats.commit_latency.buckets_us,
+                count: stats.commit_latency.count,
+                sum_us: stats.commit_latency.sum_us,
+                last_us: stats.commit_latency.last_us,
+            },
+            device_bytes_written: stats.device_bytes_written,
+            full: stats.full,
+            alarms: stats.alarms,
+        }
+    }
+
+    fn topics(&self) -> Vec<TopicStatus> {
+        let mut topics: Vec<TopicStatus> = self
+            .storage
+            .topics()
+            .iter()
+            .map(|topic| TopicStatus {
+                name: topic.name().to_owned(),
+                partitions: (0..topic.partition_count())
+                    .filter_map(|index| topic.partition(index))
+                    .map(|partition| partition_status(&partition))
+                    .collect(),
+            })
+            .collect();
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        topics
+    }
+}
+
+impl Subject for Node {
+    fn report(&self) -> StatusReport {
+        StatusReport {
+            node: self.config.node.name.clone(),
+            role: self.config.node.role.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            listeners: self.listeners.clone(),
+            storage: self.storage_status(),
+            topics: self.topics(),
+            uplink: self.uplink.as_deref().map(uplink_report),
+            mqtt: self.mqtt.as_deref().map(mqtt_status),
+        }
+    }
+
+    fn readiness(&self) -> Result<(), String> {
+        if self.is_stopping.load(Ordering::Relaxed) {
+            Err("stopping".to_owned())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+fn partition_status(partition: &forebay_storage::Partition) -> PartitionStatus {
+    let offsets = partition.offsets();
+    PartitionStatus {
+        partition: partition.index(),
+        log_start: offsets.log_start,
+        durable: offsets.high_watermark,
+        log_end: offsets.log_end,
+        size_bytes: partition.size_bytes(),
+        gaps: partition
+            .gaps()
+            .iter()
+            .map(|gap| GapStatus {
+                from: gap.from,
+                to: gap.to,
+                reason: gap_reason(gap.reason).to_owned(),
+            })
+            .collect(),
+    }
+}
+
+fn uplink_report(uplink: &Uplink) -> UplinkReport {
+    let status = uplink.status();
+    UplinkReport {
+        connected: status
+            .connected_since
+            .is_some_and(|since| since <= SystemTime::now()),
+        lag_records: status.lag_records,
+        lag_bytes: status.lag_bytes,
+        drain_records_per_second: status.drain_records_per_second,
+        ingest_records_per_second: status.ingest_records_per_second,
+        hours_of_buffer_left: status.buffer_hours_left,
+        last_error: status.last_error,
+        partitions: status
+            .partitions
+            .into_iter()
+            .map(|partition| UplinkPartition {
+                topic: partition.topic,
+                partition: partition.partition,
+                acknowledged: partition.acked,
+                lag_records: partition.lag_records,
+                state: partition.state,
+                stopped: partition.stopped,
+            })
+            .collect(),
+    }
+}
+
+fn gap_reason(reason: GapReason) -> &'static str {
+    match reason {
+        GapReason::Damage => "damaged",
+        GapReason::DroppedWhenFull => "dropped when the disk was full",
+        GapReason::Source => "missing at the source",
+    }
+}
+
+fn mqtt_status(stats: &mqtt::Stats) -> MqttStatus {
+    let counted = stats.snapshot();
+    let refused = counted.refused;
+    MqttStatus {
+        connections: counted.connections,
+        connections_total: counted.connections_total,
+        connections_refused: counted.connections_refused,
+        violations: counted.violations,
+        sessions: counted.sessions,
+        subscriptions: counted.subscriptions,
+        retained: counted.retained,
+        publishes_in: counted.publishes_in,
+        publishes_out: counted.deliveries_out,
+        deliveries_lost: counted.deliveries_lost,
+        backpressure: counted.backpressure,
+        publishes_refused: refused.full + refused.quota + refused.too_large + refused.topic,
+    }
+}
