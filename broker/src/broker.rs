@@ -189,9 +189,9 @@ pub(crate) fn served_versions(key: ApiKey) -> RangeInclusive<i16> {
 }
 
 fn body<R: Request>(reader: &mut Reader, version: i16) -> Result<R, CloseReason> {
-    let request = R::decode(reader, version).map_err(malformed)?;
-    reader.finish().map_err(malformed)?;
-    Ok(request)
+    // Bytes behind the body are ignored, as Kafka does: librdkafka's Metadata
+    // request for all topics carries three.
+    R::decode(reader, version).map_err(malformed)
 }
 
 fn malformed(error: DecodeError) -> CloseReason {

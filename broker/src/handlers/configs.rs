@@ -23,6 +23,16 @@ use crate::topic_config::{self, ConfigChange, ConfigKey, ConfigType, TOPIC_CONFI
 const TOPIC_RESOURCE: i8 = 2;
 const BROKER_RESOURCE: i8 = 4;
 
+/// Broker configs that this broker cannot have otherwise.
+const FIXED_BROKER_CONFIGS: &[(&str, ConfigType, &str)] = &[
+    ("compression.type", ConfigType::String, "producer"),
+    ("default.replication.factor", ConfigType::Int, "1"),
+    ("delete.topic.enable", ConfigType::Boolean, "true"),
+    ("log.cleanup.policy", ConfigType::List, "delete"),
+    ("min.insync.replicas", ConfigType::Int, "1"),
+    ("offset.metadata.max.bytes", ConfigType::Int, "4096"),
+];
+
 /// Where a value comes from, as DescribeConfigs numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i8)]
@@ -134,14 +144,12 @@ impl Broker {
     fn broker_configs(&self) -> Vec<DescribeConfigsResourceResult> {
         let config = &self.config;
         let timing = config.group_timing;
-        [
+        let (host, port) = (&config.advertised_host, config.advertised_port);
+        let of_node = [
             (
                 "advertised.listeners",
                 ConfigType::String,
-                format!(
-                    "PLAINTEXT://{}:{}",
-                    config.advertised_host, config.advertised_port
-                ),
+                format!("PLAINTEXT://{host}:{port}"),
             ),
             (
                 "auto.create.topics.enable",
@@ -149,21 +157,6 @@ impl Broker {
                 config.auto_create_topics.to_string(),
             ),
             ("broker.id", ConfigType::Int, config.node_id.to_string()),
-            (
-                "compression.type",
-                ConfigType::String,
-                "producer".to_owned(),
-            ),
-            (
-                "default.replication.factor",
-                ConfigType::Int,
-                "1".to_owned(),
-            ),
-            (
-                "delete.topic.enable",
-                ConfigType::Boolean,
-                "true".to_owned(),
-            ),
             (
                 "group.initial.rebalance.delay.ms",
                 ConfigType::Int,
@@ -179,7 +172,6 @@ impl Broker {
                 ConfigType::Int,
                 timing.session_min_ms.to_string(),
             ),
-            ("log.cleanup.policy", ConfigType::List, "delete".to_owned()),
             ("log.dirs", ConfigType::String, config.log_dir.clone()),
             (
                 "max.connections",
@@ -191,28 +183,22 @@ impl Broker {
                 ConfigType::Int,
                 config.max_message_bytes.to_string(),
             ),
-            ("min.insync.replicas", ConfigType::Int, "1".to_owned()),
             (
                 "num.partitions",
                 ConfigType::Int,
                 config.default_partitions.to_string(),
             ),
-            (
-                "offset.metadata.max.bytes",
-                ConfigType::Int,
-                crate::offsets::MAX_METADATA_BYTES.to_string(),
-            ),
-        ]
-        .into_iter()
-        .map(|(name, kind, value)| DescribeConfigsResourceResult {
-            name: name.into(),
-            value: Some(value.into()),
-            read_only: true,
-            config_source: Source::StaticBroker as i8,
-            config_type: kind as i8,
-            ..DescribeConfigsResourceResult::default()
-        })
-        .collect()
+        ];
+        let fixed = FIXED_BROKER_CONFIGS
+            .iter()
+            .map(|(name, kind, value)| (*name, *kind, (*value).to_owned()));
+        let mut all: Vec<_> = of_node
+            .into_iter()
+            .chain(fixed)
+            .map(broker_config)
+            .collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
     }
 
     pub(crate) fn incremental_alter_configs(
@@ -324,6 +310,17 @@ impl Broker {
         } else {
             Err(unknown_resource(BROKER_RESOURCE, name))
         }
+    }
+}
+
+fn broker_config((name, kind, value): (&str, ConfigType, String)) -> DescribeConfigsResourceResult {
+    DescribeConfigsResourceResult {
+        name: name.into(),
+        value: Some(value.into()),
+        read_only: true,
+        config_source: Source::StaticBroker as i8,
+        config_type: kind as i8,
+        ..DescribeConfigsResourceResult::default()
     }
 }
 
