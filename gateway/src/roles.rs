@@ -205,7 +205,7 @@ fn storage_config(config: &Config) -> forebay_storage::Config {
 /// Commits and closes the log on a thread of its own, because a hung disk must
 /// not hold up the exit beyond its limit.
 fn close_storage(storage: Storage) {
-    let (closed, wait) = std::sync::mpsc::channel();
+    let (closed, wait) = std::sync::mpsc::sync_channel(1);
     std::thread::spawn(move || {
         storage.close();
         // Nobody waits any more when the limit has passed.

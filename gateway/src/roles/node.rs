@@ -57,7 +57,7 @@ impl Node {
         StorageStatus {
             free_bytes: stats.free_bytes,
             used_bytes: stats.used_bytes,
-            pending_bytes: stats.pending_bytes as u64,
+            pending_bytes: stats.pending_bytes,
             commits: stats.windows,
             commit_latency: CommitLatency {
                 buckets_us: stats.commit_latency.buckets_us,

@@ -92,6 +92,7 @@ impl Running {
     }
 
     /// Sends SIGTERM and waits for the end.
+    #[allow(dead_code, reason = "only some of the test binaries stop a node")]
     pub fn terminate(mut self) -> ExitStatus {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         kill_process(pid.expect("a child has a pid"), Signal::TERM).expect("the child lives");
