@@ -96,15 +96,17 @@ impl Broker {
         let is_empty = topics
             .iter()
             .all(|(_, fetches): &(KStr, Vec<PartitionFetch>)| fetches.is_empty());
+        let max_bytes = (request.max_bytes.max(0) as usize).min(MAX_FETCH_BYTES);
         Reply::LongPoll(Box::new(FetchWait {
             call: call.clone(),
             wait: Duration::from_millis((request.max_wait_ms.max(0) as u64).min(MAX_WAIT_MS)),
             min_bytes: if is_empty {
                 0
             } else {
-                (request.min_bytes.max(0) as usize).min(MAX_FETCH_BYTES)
+                // More than the response may hold would always wait for the deadline.
+                (request.min_bytes.max(0) as usize).min(max_bytes)
             },
-            max_bytes: (request.max_bytes.max(0) as usize).min(MAX_FETCH_BYTES),
+            max_bytes,
             gathered: 0,
             has_error,
             topics,
