@@ -1,7 +1,11 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::Bytes;
 use forebay_kafka::error_code;
 use forebay_kafka::messages::{MetadataRequest, MetadataRequestTopic, ProduceRequest};
 use forebay_records::{BatchHeader, Compression, crc_is_valid};
+use tokio::task::spawn_blocking;
 
 use crate::client::{batch, batch_with, fetch_request, only_partition, produce_request, values};
 use crate::hub::Hub;
@@ -237,4 +241,48 @@ async fn one_request_may_span_partitions_with_mixed_results() {
     fetch.topics[0].partitions[0].partition = 1;
     let fetched = only_partition(client.call(11, &fetch).await);
     assert_eq!(values(&fetched), [(0, "zero".to_owned())]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_acknowledgement_waits_for_its_commit_and_so_does_a_consumer() {
+    let hub = Hub::start_with(|config| config.threads = false, |_| {}).await;
+    let mut client = hub.client().await;
+    let committing = Arc::new(AtomicBool::new(true));
+    let (storage, goes_on) = (hub.storage.clone(), Arc::clone(&committing));
+    let committer = spawn_blocking(move || {
+        while goes_on.load(Ordering::SeqCst) {
+            storage.run_commit();
+            std::thread::yield_now();
+        }
+    });
+    client.create_topic("t", 1).await;
+    committing.store(false, Ordering::SeqCst);
+    committer.await.unwrap();
+
+    client
+        .send(9, &produce_request("t", 1, batch(&["x"])))
+        .await;
+    let partition = hub.storage.topic("t").unwrap().partition(0).unwrap();
+    while partition.offsets().log_end == 0 {
+        tokio::task::yield_now().await;
+    }
+    let fetched = hub.client().await.fetch("t", 0).await;
+    assert_eq!((fetched.high_watermark, values(&fetched).len()), (0, 0));
+    let early = client
+        .stream
+        .try_read(&mut [0; 1])
+        .map_err(|error| error.kind());
+    assert_eq!(
+        early,
+        Err(std::io::ErrorKind::WouldBlock),
+        "nothing is acknowledged yet"
+    );
+
+    assert!(hub.storage.run_commit());
+    let (_, response) = client.receive::<ProduceRequest>(9).await;
+    assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
+    assert_eq!(
+        values(&hub.client().await.fetch("t", 0).await),
+        [(0, "x".to_owned())]
+    );
 }
