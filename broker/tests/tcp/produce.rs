@@ -286,3 +286,55 @@ async fn an_acknowledgement_waits_for_its_commit_and_so_does_a_consumer() {
         [(0, "x".to_owned())]
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_disk_slows_producers_down_and_fails_none() {
+    let hub = Hub::start_with(
+        |config| {
+            config.threads = false;
+            config.max_pending_bytes = 256 * 1024;
+        },
+        |_| {},
+    )
+    .await;
+    let commit_while = |goes_on: &Arc<AtomicBool>| {
+        let (storage, goes_on) = (hub.storage.clone(), Arc::clone(goes_on));
+        spawn_blocking(move || {
+            while goes_on.load(Ordering::SeqCst) {
+                storage.run_commit();
+                std::thread::yield_now();
+            }
+        })
+    };
+    let committing = Arc::new(AtomicBool::new(true));
+    let committer = commit_while(&committing);
+    let mut client = hub.client().await;
+    client.create_topic("t", 1).await;
+    committing.store(false, Ordering::SeqCst);
+    committer.await.unwrap();
+
+    let sent = batch(&[&"x".repeat(100_000)]);
+    for _ in 0..5 {
+        client
+            .send(9, &produce_request("t", -1, sent.clone()))
+            .await;
+    }
+    let partition = hub.storage.topic("t").unwrap().partition(0).unwrap();
+    while partition.offsets().log_end < 2 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(
+        partition.offsets().log_end,
+        2,
+        "two batches fill the log's queue"
+    );
+    committing.store(true, Ordering::SeqCst);
+    let committer = commit_while(&committing);
+    for expected in 0..5 {
+        let (_, response) = client.receive::<ProduceRequest>(9).await;
+        let placed = &response.responses[0].partition_responses[0];
+        assert_eq!((placed.error_code, placed.base_offset), (0, expected));
+    }
+    committing.store(false, Ordering::SeqCst);
+    committer.await.unwrap();
+}
