@@ -20,8 +20,11 @@ const SEGMENT_HEADER_SIZE: u64 = 4096;
 /// what it did.
 pub fn view(data_dir: &Path) -> Outcome<String> {
     let state = data_dir.join("state");
-    if !state.exists() {
-        return Err(Failure::new(format!("{} does not exist", state.display())));
+    if !state.is_dir() {
+        return Err(Failure::new(format!(
+            "{}: expected the directory of the view",
+            state.display()
+        )));
     }
     let way = fastrand::u8(0..6);
     let said = match way {
@@ -96,7 +99,7 @@ pub fn flips(program: &Path, work: &TempDir, cuts: u32, summary: &mut Summary) -
     for round in 1..=cuts {
         let mut spec = Spec::gateway(program, &format!("node-{round}"), work.path());
         // Small segments, so that sealed ones are hit as well as the last.
-        spec.storage += "segment_size = \"1MiB\"\n";
+        spec.storage += "segment_size = \"2MiB\"\n";
         let mut writers = Writer::company(VALUE_SIZE * 5);
         let mut node = Node::start(&spec)?;
         prepare(&node)?;
