@@ -7,6 +7,9 @@ use crate::frame::{
 use bytes::Bytes;
 use std::io;
 
+/// A block of blank space, compared as a whole.
+const ZEROS: [u8; 4096] = [0; 4096];
+
 /// Bytes per read when walking a whole segment.
 const CHUNK: usize = 256 << 10;
 
@@ -89,7 +92,13 @@ impl<'a> Scanner<'a> {
         let start = self.position;
         self.position += FRAME_ALIGNMENT as u64;
         while self.position + FRAME_HEADER_LEN as u64 <= self.end {
-            let head = self.peek(FRAME_HEADER_LEN + STAMPED_LEN)?;
+            let head = self.peek(ZEROS.len())?;
+            // A frame begins with its length, so none begins in zeros. Most
+            // of a preallocated segment is skipped here, a block at a time.
+            if head[..] == ZEROS {
+                self.position += ZEROS.len() as u64;
+                continue;
+            }
             if head.len() >= FRAME_HEADER_LEN
                 && u32_at(&head, 0) != 0
                 && u32_at(&head, 0) as usize == frame_len(u32_at(&head, 40) as usize)
