@@ -126,6 +126,9 @@ struct Route {
     partitions: u32,
 }
 
+/// The named levels of a filter with their positions.
+type Names = Vec<(String, usize)>;
+
 /// The compiled routes of a node, the default route last.
 #[derive(Clone, Debug)]
 pub struct Routes {
@@ -294,7 +297,7 @@ impl Route {
     }
 }
 
-fn compile_filter(filter: &str) -> Result<(Vec<Level>, Vec<(String, usize)>), RouteError> {
+fn compile_filter(filter: &str) -> Result<(Vec<Level>, Names), RouteError> {
     let wrong = |reason| RouteError::Filter {
         filter: filter.to_owned(),
         reason,
@@ -306,7 +309,7 @@ fn compile_filter(filter: &str) -> Result<(Vec<Level>, Vec<(String, usize)>), Ro
         return Err(wrong("is longer than 65535 bytes or contains U+0000"));
     }
     let mut levels = Vec::new();
-    let mut names: Vec<(String, usize)> = Vec::new();
+    let mut names: Names = Vec::new();
     let count = filter.split('/').count();
     for (position, text) in filter.split('/').enumerate() {
         let level = match text {

@@ -26,6 +26,7 @@ mod subscribing;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::BytesMut;
@@ -33,10 +34,11 @@ use forebay_mqtt::session::{CloseReason, Input, Outcome, SessionExpiry, Token};
 use forebay_mqtt::{Connection as Machine, Effect, ReasonCode};
 use forebay_storage::Ticket;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::dispatch::Delivery;
 use super::node::Node;
+use super::stats::count;
 use opening::Opened;
 use outbound::{Outbound, arrives};
 use output::Output;
@@ -45,13 +47,32 @@ use output::Output;
 /// the buffer goes away when they are decoded.
 const READ_LEN: usize = 16 << 10;
 
+/// Bytes asked for before the session is open. The machine keeps the client
+/// identifier as a slice of this buffer for as long as the connection lives.
+const CONNECT_READ_LEN: usize = 512;
+
 /// Retry of an append that the storage pushed back, if no commit comes first.
 const RETRY_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50);
 
-/// Serves one connection until it ends.
-pub async fn run(node: Arc<Node>, stream: TcpStream, shutdown: watch::Receiver<bool>) {
+/// Serves one connection until it ends, then gives back its slot.
+///
+/// The future is spawned as it is: each async function around it would hold it
+/// a second time, and its size is what an idle connection costs.
+pub async fn run(
+    node: Arc<Node>,
+    stream: TcpStream,
+    shutdown: watch::Receiver<bool>,
+    slot: OwnedSemaphorePermit,
+) {
+    count(&node.stats.connections_total);
+    count(&node.stats.connections);
+    // Acknowledgements are small and complete; waiting to fill a segment would
+    // only delay them.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "no TCP_NODELAY");
+    }
     let machine = Machine::new(Instant::now(), Arc::clone(&node.protocol));
-    let connection = Connection {
+    let mut connection = Box::new(Connection {
         committed: node.committed.clone(),
         output: Output::new(node.config.write_timeout),
         machine,
@@ -65,8 +86,11 @@ pub async fn run(node: Arc<Node>, stream: TcpStream, shutdown: watch::Receiver<b
         outbound: Outbound::default(),
         close: None,
         node,
-    };
+    });
     connection.run().await;
+    let stats = &connection.node.stats;
+    stats.connections.fetch_sub(1, Ordering::Relaxed);
+    drop(slot);
 }
 
 /// Something that waits for a ticket.
@@ -114,7 +138,7 @@ enum Event {
 }
 
 impl Connection {
-    async fn run(mut self) {
+    async fn run(&mut self) {
         loop {
             self.settle().await;
             if self.close.is_some() {
@@ -137,7 +161,7 @@ impl Connection {
                 Event::Shutdown => self.machine.shut_down(Instant::now()),
             }
         }
-        self.finish().await;
+        Box::pin(self.finish()).await;
     }
 
     /// Steps 1 to 3, until none of them has anything left to do.
@@ -179,7 +203,9 @@ impl Connection {
     async fn effect(&mut self, effect: Effect) -> bool {
         match effect {
             Effect::SendPacket(packet) => self.send(packet),
-            Effect::OpenSession(open) => self.open(*open).await,
+            // Boxed, like what else is rare: a future has the size of its
+            // largest wait, and most connections are idle.
+            Effect::OpenSession(open) => Box::pin(self.open(*open)).await,
             Effect::Publish { token, publish } => return self.publish(token, publish).await,
             Effect::ReleaseQos2 { token, packet_id } => return self.release_qos2(token, packet_id),
             Effect::Subscribe {
@@ -197,7 +223,9 @@ impl Connection {
             Effect::DropDelivery { reason, .. } => {
                 tracing::debug!(?reason, "delivery dropped");
             }
-            Effect::PublishWill { will, delay } => self.publish_will(will, delay).await,
+            Effect::PublishWill { will, delay } => {
+                Box::pin(self.publish_will(will, delay)).await;
+            }
             Effect::DiscardWill => {}
             Effect::Close {
                 reason,
@@ -231,7 +259,9 @@ impl Connection {
     }
 
     fn read(&mut self) {
-        self.input.reserve(READ_LEN);
+        let is_open = self.machine.is_open();
+        self.input
+            .reserve(if is_open { READ_LEN } else { CONNECT_READ_LEN });
         match self.stream.try_read_buf(&mut self.input) {
             Ok(0) => self.machine.handle_connection_lost(Instant::now()),
             Ok(_) => self.is_incomplete = false,

@@ -128,14 +128,14 @@ impl Message {
             let bytes = copy(text.as_bytes());
             Text::from_bytes(bytes).expect("a copy of a text is a text")
         };
-        let name = |name: &TopicName| {
+        let topic = |name: &TopicName| {
             TopicName::new(text(name.text())).expect("a copy of a topic name is a topic name")
         };
-        self.path = name(&self.path);
         self.payload = copy(&self.payload);
+        self.path = topic(&self.path);
         if let Some(properties) = &mut self.properties {
             properties.content_type = properties.content_type.as_ref().map(text);
-            properties.response_topic = properties.response_topic.as_ref().map(name);
+            properties.response_topic = properties.response_topic.as_ref().map(topic);
             properties.correlation_data = properties.correlation_data.as_ref().map(&copy);
             for (user_name, value) in &mut properties.user {
                 *user_name = text(user_name);

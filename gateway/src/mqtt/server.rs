@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -68,11 +68,12 @@ pub async fn serve(
             count(&node.stats.connections_refused);
             continue;
         };
-        let connection = accept(Arc::clone(&node), stream, shutdown.clone());
-        tasks.spawn(async move {
-            connection.await;
-            drop(slot);
-        });
+        tasks.spawn(connection::run(
+            Arc::clone(&node),
+            stream,
+            shutdown.clone(),
+            slot,
+        ));
     }
     drop(listener);
     let stopped = async { while tasks.join_next().await.is_some() {} };
@@ -107,19 +108,6 @@ fn start(context: MqttContext) -> io::Result<Arc<Node>> {
         committed,
         storage,
     }))
-}
-
-async fn accept(node: Arc<Node>, stream: TcpStream, shutdown: watch::Receiver<bool>) {
-    count(&node.stats.connections_total);
-    count(&node.stats.connections);
-    // Acknowledgements are small and complete; waiting to fill a segment would
-    // only delay them.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "no TCP_NODELAY");
-    }
-    let stats = Arc::clone(&node.stats);
-    connection::run(node, stream, shutdown).await;
-    stats.connections.fetch_sub(1, Ordering::Relaxed);
 }
 
 fn update_gauges(node: &Node) {

@@ -202,7 +202,7 @@ impl Connection {
     }
 
     /// Writes the session's last record, lets go of it, and says goodbye.
-    pub(super) async fn finish(mut self) {
+    pub(super) async fn finish(&mut self) {
         let Some((reason, expiry)) = self.close.take() else {
             return;
         };

@@ -29,7 +29,7 @@ impl Connection {
         };
         let mut appended = self.node.append(&message, received.as_deref());
         if let Err(Refusal::Missing(missing)) = appended {
-            appended = match self.node.create(missing).await {
+            appended = match Box::pin(self.node.create(missing)).await {
                 true => self.node.append(&message, received.as_deref()),
                 false => Err(Refusal::Reason(ReasonCode::QuotaExceeded)),
             };

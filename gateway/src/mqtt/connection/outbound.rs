@@ -194,7 +194,7 @@ impl Connection {
             return false;
         }
         if let Some(stored) = self.outbound.resume.take() {
-            self.resume(*stored).await;
+            Box::pin(self.resume(*stored)).await;
             return true;
         }
         let mut progress = self.fill().await;
@@ -240,9 +240,9 @@ impl Connection {
             return true;
         }
         if subscriber.is_behind {
-            return self.catch_up().await;
+            return Box::pin(self.catch_up()).await;
         }
-        self.read_retained().await
+        Box::pin(self.read_retained()).await
     }
 
     /// Reads one page of one partition in which this session is behind.

@@ -76,7 +76,9 @@ impl Connection {
     ) -> Option<(Grant, bool)> {
         let limit = self.node.config.subscriptions_per_session_max;
         let opened = self.opened.as_mut()?;
-        let known = opened.subscriptions.get(&request.filter);
+        // A copy, because the request's filter holds on to its read buffer.
+        let filter = TopicFilter::try_from(request.filter.as_str()).ok()?;
+        let known = opened.subscriptions.get(&filter);
         if known.is_none() && opened.subscriptions.len() >= limit {
             return None;
         }
@@ -87,7 +89,7 @@ impl Connection {
             retain_as_published: request.options.retain_as_published,
         };
         let subscription = Subscription {
-            filter: request.filter.clone(),
+            filter: filter.clone(),
             grant,
         };
         let starts = self.node.dispatch.subscribe(grant.subscriber, subscription);
@@ -98,9 +100,7 @@ impl Connection {
             None => starts.into_iter().collect(),
         };
         let subscribed = Subscribed { grant, starts };
-        opened
-            .subscriptions
-            .insert(request.filter.clone(), subscribed);
+        opened.subscriptions.insert(filter, subscribed);
         Some((grant, is_new))
     }
 
