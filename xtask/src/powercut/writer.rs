@@ -288,9 +288,11 @@ impl KafkaWriter {
         }
         while !stop.load(Ordering::Relaxed) {
             while self.pending.len() < KAFKA_WINDOW {
+                // It is in flight even if the sending fails: its numbers are used.
                 let produce = self.next_batch();
-                client.send_produce(TOPIC, self.partition, &produce.batch)?;
+                let batch = produce.batch.clone();
                 self.pending.push_back(produce);
+                client.send_produce(TOPIC, self.partition, &batch)?;
             }
             self.collect(&mut client)?;
             thread::sleep(PACE);
@@ -330,9 +332,11 @@ impl KafkaWriter {
         let produced = client.read_produced()?;
         if produced.error != 0 && produced.error != DUPLICATE_SEQUENCE {
             if produced.error == 45 {
+                let firsts: Vec<u64> = self.pending.iter().map(|p| p.first).collect();
                 self.ledger.violations.push(format!(
-                    "{}: out of order sequence for a batch sent in order",
-                    self.ledger.name
+                    "{}: out of order sequence, in flight were {firsts:?} and {} was acknowledged last",
+                    self.ledger.name,
+                    self.ledger.acknowledged.keys().last().copied().unwrap_or_default()
                 ));
             }
             return Err(io::Error::other(format!(
