@@ -10,12 +10,9 @@ use xtask::failure::{During, Failure, Outcome};
 use xtask::node::{Node, Spec};
 
 use crate::figures::{Report, ratio};
-use crate::load;
+use crate::load::{self, RECORD_SIZE};
 use crate::machine::Setting;
 use crate::process::usage;
-
-/// Bytes of the backlog in MB.
-const MEGABYTES: u64 = 1024;
 
 /// Live readings per second while the backlog drains.
 const LIVE_RATE: f64 = 1000.0;
@@ -29,10 +26,14 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Measures one round after the other, each with a fresh gateway and hub.
 pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
-    let total = setting.megabytes.unwrap_or(MEGABYTES) * 1_000_000;
+    let total = setting.mib << 20;
     report.fact(
         "load",
-        format!("{total} bytes in records of 1000, live MQTT at {LIVE_RATE}/s"),
+        format!(
+            "{} MiB of {RECORD_SIZE}-byte records produced in requests of {} KiB, \
+             live MQTT QoS 1 at {LIVE_RATE}/s",
+            setting.mib, setting.batch_kib
+        ),
     );
     let (mut drains, mut produces, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     let (mut cpu, mut live) = (Vec::new(), Vec::new());
@@ -44,7 +45,12 @@ pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
         let mut spec = Spec::gateway(&setting.program, "gateway", scratch.path());
         spec.hub = Some(hub_address);
         let gateway = Node::start(&spec)?;
-        let produced = load::produce(gateway.ports.kafka, "backlog", total, 1000, 100)?;
+        let produced = load::produce(
+            gateway.ports.kafka,
+            "backlog",
+            total,
+            setting.batch_kib << 10,
+        )?;
         let mut hub_spec = Spec::hub(&setting.program, "hub", scratch.path());
         hub_spec.ports[1] = hub_address.port();
         let hub = Node::start(&hub_spec)?;
@@ -82,8 +88,7 @@ fn drain(gateway: &Node) -> Outcome<(Duration, u64)> {
         let result = wait(gateway, &count);
         stop.store(true, Ordering::Relaxed);
         live.join()
-            .map_err(|_| Failure::new("the live publisher panicked"))?
-            .during("live publisher")?;
+            .map_err(|_| Failure::new("the live publisher panicked"))??;
         result
     })
 }

@@ -2,52 +2,65 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-/// What a benchmark prints at its end.
+/// What a benchmark prints at its end, in the order in which it was added.
 #[derive(Debug)]
 pub struct Report {
-    values: Map<String, Value>,
+    values: Vec<(String, Value)>,
 }
 
 impl Report {
     /// An empty report of `benchmark`.
     pub fn new(benchmark: &str) -> Self {
-        let mut values = Map::new();
-        values.insert("benchmark".to_owned(), benchmark.into());
-        Self { values }
+        Self {
+            values: vec![("benchmark".to_owned(), benchmark.into())],
+        }
     }
 
     /// Adds a fact.
     pub fn fact(&mut self, name: &str, value: impl Into<Value>) {
-        self.values.insert(name.to_owned(), value.into());
+        self.values.push((name.to_owned(), value.into()));
     }
 
     /// Adds a number, rounded to three places.
     pub fn number(&mut self, name: &str, value: f64) {
-        let rounded = (value * 1e3).round() / 1e3;
-        self.fact(name, rounded);
+        self.fact(name, rounded(value));
     }
 
-    /// Adds the median of several rounds.
+    /// Adds the median of several rounds, and the rounds.
     pub fn median(&mut self, name: &str, rounds: &[f64]) {
-        self.number(name, median(rounds));
+        let all: Vec<f64> = rounds.iter().copied().map(rounded).collect();
+        let value = json!({ "median": rounded(median(rounds)), "rounds": all });
+        self.fact(name, value);
     }
 
     /// Prints everything.
     pub fn print(&self, as_json: bool) {
         if as_json {
-            println!("{}", Value::Object(self.values.clone()));
+            let values: Map<String, Value> = self.values.iter().cloned().collect();
+            println!("{}", Value::Object(values));
             return;
         }
-        let width = self.values.keys().map(String::len).max().unwrap_or(0);
+        let width = self.values.iter().map(|(name, _)| name.len()).max();
+        let width = width.unwrap_or(0);
         for (name, value) in &self.values {
-            let text = value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned);
-            println!("{name:width$}  {text}");
+            println!("{name:width$}  {}", text(value));
         }
     }
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
+fn text(value: &Value) -> String {
+    if let (Some(median), Some(rounds)) = (value.get("median"), value.get("rounds")) {
+        return format!("{median:<12} {rounds}");
+    }
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// The middle value; 0 of none.

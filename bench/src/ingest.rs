@@ -1,28 +1,21 @@
 //! Durable MQTT QoS 1 ingest beside mosquitto, which acknowledges from memory.
 
-use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use xtask::failure::{During, Failure, Outcome};
 use xtask::node::{Node, Spec};
+use xtask::wire::kafka;
 
+use crate::device;
 use crate::disk;
 use crate::figures::{Report, median, percentile_ms, ratio};
-use crate::load::{CONNECTIONS, READING_SIZE, Reached, WINDOW, publish};
+use crate::load::{CONNECTIONS, Pace, READING_SIZE, Reached, publish};
 use crate::machine::{Setting, said};
-use crate::process::{Usage, usage};
+use crate::mosquitto::{Mosquitto, SETTINGS};
 
-/// Length of one measurement.
+/// Length of one measurement in seconds.
 const SECONDS: u64 = 5;
-
-/// The configuration of mosquitto: Debian's defaults, which keep persistence on
-/// and write it out every 30 minutes, with TCP_NODELAY in its favour.
-const MOSQUITTO: &str =
-    "allow_anonymous true\nset_tcp_nodelay true\npersistence true\nlog_type error\n";
 
 /// One side of the comparison over all rounds.
 #[derive(Default)]
@@ -33,127 +26,140 @@ struct Side {
     cpu_us: Vec<f64>,
     resident: Vec<f64>,
     written: Vec<f64>,
+    device: Vec<f64>,
+    generator: Vec<f64>,
 }
 
 impl Side {
-    fn note(&mut self, reached: &mut Reached, before: Usage, after: Usage, length: Duration) {
+    fn note(&mut self, reached: &mut Reached, device: f64, length: Duration) {
         let count = reached.rate * length.as_secs_f64();
         self.rates.push(reached.rate);
         self.p50.push(percentile_ms(&mut reached.latencies, 0.5));
         self.p99.push(percentile_ms(&mut reached.latencies, 0.99));
-        self.cpu_us
-            .push(ratio((after.cpu_s - before.cpu_s) * 1e6, count));
-        self.resident.push(after.resident_mib);
-        self.written
-            .push(ratio(after.written - before.written, count));
+        self.cpu_us.push(ratio(reached.used.cpu_s * 1e6, count));
+        self.resident.push(reached.used.resident_mib);
+        self.written.push(ratio(reached.used.written, count));
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let all = reached.acknowledged as f64;
+        self.device.push(ratio(device, all));
+        self.generator.push(reached.generator_cores);
     }
 
     fn report(&self, name: &str, report: &mut Report) {
-        report.median(&format!("{name} acknowledged per second"), &self.rates);
-        report.median(&format!("{name} PUBACK p50 ms"), &self.p50);
-        report.median(&format!("{name} PUBACK p99 ms"), &self.p99);
-        report.median(
-            &format!("{name} CPU us per publish (1 s warm-up included)"),
-            &self.cpu_us,
-        );
-        report.median(&format!("{name} resident MiB"), &self.resident);
-        report.median(&format!("{name} written bytes per publish"), &self.written);
+        let mut add = |what: &str, rounds| report.median(&format!("{name} {what}"), rounds);
+        add("acknowledged per second", &self.rates);
+        add("PUBACK p50 ms", &self.p50);
+        add("PUBACK p99 ms", &self.p99);
+        add("CPU us per publish", &self.cpu_us);
+        add("resident MiB", &self.resident);
+        add("written bytes per publish", &self.written);
+        add("device bytes per publish (others included)", &self.device);
+        add("generator cores meanwhile", &self.generator);
+    }
+}
+
+/// Acknowledgement times beside those of the disk, over all rounds.
+#[derive(Default)]
+struct Delay {
+    puback: [Vec<f64>; 2],
+    sync: [Vec<f64>; 2],
+    factor: [Vec<f64>; 2],
+}
+
+impl Delay {
+    /// Publishes at `rate` between two measurements of the disk, so that what
+    /// else the machine does weighs on both.
+    fn measure(&mut self, node: &Node, directory: &Path, rate: f64, length: Duration) -> Outcome {
+        #[expect(clippy::cast_precision_loss, reason = "100")]
+        let bytes = rate * READING_SIZE as f64;
+        let mut syncs = disk::sync_times(directory, bytes, length / 2)?;
+        let mut paced = publish(node.mqtt()?, node.id(), Pace::Rate(rate), length)?;
+        syncs.extend(disk::sync_times(directory, bytes, length / 2)?);
+        for (index, share) in [0.5, 0.99].into_iter().enumerate() {
+            let puback = percentile_ms(&mut paced.latencies, share);
+            let sync = percentile_ms(&mut syncs, share);
+            self.puback[index].push(puback);
+            self.sync[index].push(sync);
+            self.factor[index].push(ratio(puback, sync));
+        }
+        Ok(())
+    }
+
+    fn report(&self, report: &mut Report) {
+        for (index, name) in ["p50", "p99"].into_iter().enumerate() {
+            let mut add = |what: String, rounds| report.median(&what, rounds);
+            add(format!("a third: PUBACK {name} ms"), &self.puback[index]);
+            add(
+                format!("a third: raw fdatasync {name} ms"),
+                &self.sync[index],
+            );
+            add(
+                format!("a third: PUBACK to raw fdatasync {name}"),
+                &self.factor[index],
+            );
+        }
     }
 }
 
 /// Measures both in turns, then latency at a third of the load.
 pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
     let length = Duration::from_secs(setting.seconds.unwrap_or(SECONDS));
-    report.fact("mosquitto", said(Command::new("mosquitto").arg("-h")));
-    report.fact("mosquitto settings", MOSQUITTO.replace('\n', "; "));
+    report.fact("mosquitto", said(Mosquitto::command().arg("-h")));
+    report.fact(
+        "mosquitto settings",
+        SETTINGS.trim_end().replace('\n', "; "),
+    );
     report.fact("forebay settings", "defaults, commit_linger 0ms, zero-fill");
     report.fact(
         "load",
-        format!("{CONNECTIONS} connections, {WINDOW} in flight each, {READING_SIZE} bytes, QoS 1"),
+        format!(
+            "{CONNECTIONS} connections, {} in flight each, {READING_SIZE} bytes, QoS 1, {length:?}",
+            setting.window
+        ),
     );
-    let (mut ours, mut theirs) = (Side::default(), Side::default());
-    let (mut third, mut raw, mut factors) = (Vec::new(), Vec::new(), Vec::new());
+    let pace = Pace::Window(setting.window);
+    let (mut ours, mut theirs, mut delay) = (Side::default(), Side::default(), Delay::default());
+    let mut ratios = Vec::new();
     for round in 0..setting.rounds {
         let scratch = setting.scratch()?;
         let peer = Mosquitto::start(scratch.path())?;
-        let before = usage(peer.child.id());
-        let mut reached = publish(peer.address, None, length)?;
-        theirs.note(&mut reached, before, usage(peer.child.id()), length);
+        let before = device::bytes_written(scratch.path())?;
+        let mut peer_reached = publish(peer.address, peer.id(), pace, length)?;
+        let written = device::bytes_written(scratch.path())? - before;
+        theirs.note(&mut peer_reached, written, length);
         drop(peer);
 
         let node = Node::start(&Spec::gateway(&setting.program, "ingest", scratch.path()))?;
-        let before = usage(node.id());
-        let mut reached = publish(node.mqtt()?, None, length)?;
-        ours.note(&mut reached, before, usage(node.id()), length);
+        let before = device::bytes_written(scratch.path())?;
+        let mut reached = publish(node.mqtt()?, node.id(), pace, length)?;
+        let written = device::bytes_written(scratch.path())? - before;
+        ours.note(&mut reached, written, length);
+        check(&node, reached.acknowledged)?;
+        ratios.push(ratio(reached.rate, peer_reached.rate));
 
-        let rate = reached.rate / 3.0;
-        let mut paced = publish(node.mqtt()?, Some(rate), length)?;
-        drop(node);
-        #[expect(clippy::cast_precision_loss, reason = "100")]
-        let bytes = rate * READING_SIZE as f64;
-        let mut syncs = disk::sync_times(scratch.path(), bytes, length)?;
-        let (paced, syncs) = (
-            percentile_ms(&mut paced.latencies, 0.99),
-            percentile_ms(&mut syncs, 0.99),
-        );
-        third.push(paced);
-        raw.push(syncs);
-        factors.push(ratio(paced, syncs));
+        delay.measure(&node, scratch.path(), reached.rate / 3.0, length)?;
         eprintln!("round {} of {}", round + 1, setting.rounds);
     }
     ours.report("forebay", report);
     theirs.report("mosquitto", report);
+    report.median("rate, forebay to mosquitto", &ratios);
     report.number(
-        "rate, forebay to mosquitto",
-        ratio(median(&ours.rates), median(&theirs.rates)),
+        "CPU per publish, forebay to mosquitto",
+        ratio(median(&ours.cpu_us), median(&theirs.cpu_us)),
     );
-    report.median("PUBACK p99 ms at a third of the load", &third);
-    report.median("raw fdatasync p99 ms at a third of the load", &raw);
-    report.median("PUBACK p99 to raw fdatasync p99", &factors);
+    delay.report(report);
     Ok(())
 }
 
-struct Mosquitto {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Mosquitto {
-    fn start(directory: &Path) -> Outcome<Self> {
-        let data = directory.join("mosquitto");
-        fs::create_dir_all(&data).during(data.display())?;
-        let listener = TcpListener::bind(("127.0.0.1", 0)).during("a free port")?;
-        let address = listener.local_addr().during("a free port")?;
-        drop(listener);
-        let config = data.join("mosquitto.conf");
-        let text = format!(
-            "listener {} 127.0.0.1\n{MOSQUITTO}persistence_location {}/\n",
-            address.port(),
-            data.display()
-        );
-        fs::write(&config, text).during(config.display())?;
-        let child = Command::new("mosquitto")
-            .arg("-c")
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .during("mosquitto")?;
-        let peer = Self { child, address };
-        let started = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            if started.elapsed() > Duration::from_secs(10) {
-                return Err(Failure::new("mosquitto does not listen"));
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        Ok(peer)
+/// A rate counts only when what was acknowledged can be read from the log.
+fn check(node: &Node, acknowledged: u64) -> Outcome {
+    let mut client = kafka::Client::connect(node.ports.kafka).during("Kafka connection")?;
+    let fetched = client.fetch("readings", 0, 0, 0).during("readings")?;
+    let stored = u64::try_from(fetched.high_watermark).unwrap_or_default();
+    if stored < acknowledged {
+        return Err(Failure::new(format!(
+            "{acknowledged} publishes were acknowledged, {stored} are in the log"
+        )));
     }
-}
-
-impl Drop for Mosquitto {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    Ok(())
 }

@@ -1,16 +1,20 @@
 //! Generators of load: MQTT publishers and a Kafka producer.
+//!
+//! They share the machine with what they measure, so they are cheap: one
+//! thread, packets encoded once, one system call for many packets.
 
-use std::collections::VecDeque;
-use std::io;
+mod fleet;
+mod producer;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use xtask::failure::{During, Failure, Outcome};
-use xtask::wire::batch::{Producer, encode};
-use xtask::wire::kafka;
-use xtask::wire::mqtt::{Client, Packet};
+use xtask::failure::Outcome;
+
+use crate::process::{Usage, usage};
+use fleet::Fleet;
+pub use producer::{RECORD_SIZE, produce};
 
 /// Connections of the MQTT load.
 pub const CONNECTIONS: u32 = 64;
@@ -18,187 +22,73 @@ pub const CONNECTIONS: u32 = 64;
 /// Bytes of one reading.
 pub const READING_SIZE: usize = 100;
 
-/// Publishes in flight per connection at full load. Mosquitto's default Receive
-/// Maximum for its clients is 20; the sender decides here, the same for both.
-pub const WINDOW: usize = 20;
-
 /// Time before a measurement counts.
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// Produce requests in flight on one connection.
-const KAFKA_WINDOW: usize = 5;
+/// How long a trickle runs between two looks at its stop sign.
+const TRICKLE_STEP: Duration = Duration::from_millis(20);
 
-/// What a load reached.
+/// How publishers behave.
+#[derive(Debug, Clone, Copy)]
+pub enum Pace {
+    /// Each connection keeps this many publishes in flight.
+    Window(usize),
+    /// All connections together send this many per second, whatever is
+    /// acknowledged.
+    Rate(f64),
+}
+
+/// What a load reached while it counted.
 #[derive(Debug, Default)]
 pub struct Reached {
     /// Acknowledgements per second.
     pub rate: f64,
     /// From sending to PUBACK, of each publish that counts.
     pub latencies: Vec<Duration>,
+    /// What the measured process used.
+    pub used: Usage,
+    /// Cores that the generator used.
+    pub generator_cores: f64,
+    /// All acknowledgements, before and after the counting too.
+    pub acknowledged: u64,
 }
 
-/// Publishes at QoS 1 from [`CONNECTIONS`] connections, as fast as they are
-/// acknowledged or at `rate` altogether.
-pub fn publish(address: SocketAddr, rate: Option<f64>, length: Duration) -> Outcome<Reached> {
-    let counting = AtomicBool::new(false);
-    let stop = AtomicBool::new(false);
-    let interval = rate.map(|rate| Duration::from_secs_f64(f64::from(CONNECTIONS) / rate));
-    thread::scope(|scope| {
-        let threads: Vec<_> = (0..CONNECTIONS)
-            .map(|number| {
-                let (counting, stop) = (&counting, &stop);
-                scope.spawn(move || one(address, number, interval, counting, stop))
-            })
-            .collect();
-        thread::sleep(WARM_UP);
-        counting.store(true, Ordering::Relaxed);
-        let started = Instant::now();
-        thread::sleep(length);
-        counting.store(false, Ordering::Relaxed);
-        let elapsed = started.elapsed();
-        stop.store(true, Ordering::Relaxed);
-        let mut reached = Reached::default();
-        for thread in threads {
-            let latencies = thread
-                .join()
-                .map_err(|_| Failure::new("a publisher panicked"))?
-                .during("publisher")?;
-            reached.latencies.extend(latencies);
-        }
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^52 publishes")]
-        let count = reached.latencies.len() as f64;
-        reached.rate = count / elapsed.as_secs_f64();
-        Ok(reached)
+/// Publishes at QoS 1 from [`CONNECTIONS`] connections to `process`.
+pub fn publish(
+    address: SocketAddr,
+    process: u32,
+    pace: Pace,
+    length: Duration,
+) -> Outcome<Reached> {
+    let mut fleet = Fleet::connect(address, CONNECTIONS, pace)?;
+    fleet.drive(Instant::now() + WARM_UP)?;
+    let own = std::process::id();
+    let (before, own_before) = (usage(process), usage(own));
+    let started = Instant::now();
+    fleet.latencies.clear();
+    fleet.drive(started + length)?;
+    let elapsed = started.elapsed().as_secs_f64();
+    let used = usage(process).since(before);
+    let own_used = usage(own).since(own_before);
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52 publishes")]
+    let count = fleet.latencies.len() as f64;
+    Ok(Reached {
+        rate: count / elapsed,
+        latencies: std::mem::take(&mut fleet.latencies),
+        used,
+        generator_cores: own_used.cpu_s / elapsed,
+        acknowledged: fleet.acknowledged,
     })
 }
 
-fn one(
-    address: SocketAddr,
-    number: u32,
-    interval: Option<Duration>,
-    counting: &AtomicBool,
-    stop: &AtomicBool,
-) -> io::Result<Vec<Duration>> {
-    let (mut client, _) = Client::connect(address, &format!("load-{number}"), true)?;
-    client
-        .stream()
-        .set_read_timeout(Some(Duration::from_millis(1)))?;
-    let topic = format!("plant/line-{number}/vibration");
-    let payload = [b'x'; READING_SIZE];
-    let mut pending: VecDeque<(u16, Instant)> = VecDeque::new();
-    let mut latencies = Vec::new();
-    let mut id = 0u16;
-    // Senders are spread over the interval, as sensors are.
-    let mut due = Instant::now()
-        + interval
-            .unwrap_or_default()
-            .mul_f64(f64::from(number) / 64.0);
-    while !stop.load(Ordering::Relaxed) {
-        let now = Instant::now();
-        while interval.map_or(pending.len() < WINDOW, |_| due <= now) {
-            id = id % 60_000 + 1;
-            client.publish(&topic, id, 1, false, &payload);
-            pending.push_back((id, Instant::now()));
-            due += interval.unwrap_or_default();
-        }
-        client.flush()?;
-        if !client.poll()? {
-            continue;
-        }
-        loop {
-            if let Packet::PubAck(id) = client.read()?
-                && let Some(at) = pending.iter().position(|(sent, _)| *sent == id)
-                && let Some((_, sent)) = pending.remove(at)
-                && counting.load(Ordering::Relaxed)
-            {
-                latencies.push(sent.elapsed());
-            }
-            if !client.has_buffered() {
-                break;
-            }
-        }
-    }
-    Ok(latencies)
-}
-
-/// Produces `total` bytes of `record_size` records, `batch_records` to a
-/// batch, on one connection with acks=all; returns bytes per second.
-pub fn produce(
-    address: SocketAddr,
-    topic: &str,
-    total: u64,
-    record_size: usize,
-    batch_records: usize,
-) -> Outcome<f64> {
-    let mut client = kafka::Client::connect(address).during("Kafka connection")?;
-    client.partitions(topic).during(topic)?;
-    let values = vec![vec![b'x'; record_size]; batch_records];
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let batch = encode(
-        Producer::NONE,
-        i64::try_from(now.as_millis()).unwrap_or(0),
-        &values,
-    );
-    let batches = total / (record_size * batch_records) as u64;
-    let started = Instant::now();
-    let (mut sent, mut done) = (0, 0);
-    while done < batches {
-        while sent < batches && sent - done < KAFKA_WINDOW as u64 {
-            client.send_produce(topic, 0, &batch).during("produce")?;
-            sent += 1;
-        }
-        let produced = client.read_produced().during("produce")?;
-        if produced.error == 56 || produced.error == 7 {
-            // Back pressure: the same batch again after a moment.
-            thread::sleep(Duration::from_millis(5));
-            sent -= 1;
-            continue;
-        }
-        if produced.error != 0 {
-            return Err(Failure::new(format!("Produce error {}", produced.error)));
-        }
-        done += 1;
-    }
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52 bytes")]
-    let bytes = (batches * (record_size * batch_records) as u64) as f64;
-    Ok(bytes / started.elapsed().as_secs_f64())
-}
-
 /// Publishes `rate` readings per second at QoS 1 on one connection until
-/// `stop`; returns how many were acknowledged.
-pub fn trickle(
-    address: SocketAddr,
-    rate: f64,
-    stop: &AtomicBool,
-    count: &AtomicU64,
-) -> io::Result<()> {
-    let (mut client, _) = Client::connect(address, "trickle", true)?;
-    client
-        .stream()
-        .set_read_timeout(Some(Duration::from_millis(1)))?;
-    let interval = Duration::from_secs_f64(1.0 / rate);
-    let payload = [b'x'; READING_SIZE];
-    let mut due = Instant::now();
-    let mut id = 0u16;
+/// `stop`, and keeps the number of acknowledgements in `count`.
+pub fn trickle(address: SocketAddr, rate: f64, stop: &AtomicBool, count: &AtomicU64) -> Outcome {
+    let mut fleet = Fleet::connect(address, 1, Pace::Rate(rate))?;
     while !stop.load(Ordering::Relaxed) {
-        while due <= Instant::now() {
-            id = id % 60_000 + 1;
-            client.publish("plant/press/vibration", id, 1, false, &payload);
-            due += interval;
-        }
-        client.flush()?;
-        if client.poll()? {
-            loop {
-                if let Packet::PubAck(_) = client.read()? {
-                    count.fetch_add(1, Ordering::Relaxed);
-                }
-                if !client.has_buffered() {
-                    break;
-                }
-            }
-        }
+        fleet.drive(Instant::now() + TRICKLE_STEP)?;
+        fleet.latencies.clear();
+        count.store(fleet.acknowledged, Ordering::Relaxed);
     }
     Ok(())
 }

@@ -6,10 +6,12 @@ use std::process::Command;
 
 use tempfile::TempDir;
 use xtask::args::Args;
-use xtask::failure::{During, Outcome};
-use xtask::node::program;
+use xtask::failure::{During, Failure, Outcome};
 
 use crate::figures::Report;
+
+/// The program, unless another one is named.
+const PROGRAM: &str = "target/release/forebay";
 
 /// The settings of one run.
 #[derive(Debug)]
@@ -18,34 +20,41 @@ pub struct Setting {
     pub program: PathBuf,
     /// Rounds of each measurement.
     pub rounds: usize,
-    /// Length of one measurement, if given.
+    /// Length of one measurement in seconds, if given.
     pub seconds: Option<u64>,
-    /// Size of a backlog or log, if given.
-    pub megabytes: Option<u64>,
+    /// MQTT publishes in flight per connection.
+    pub window: usize,
+    /// KiB of one Produce request.
+    pub batch_kib: usize,
+    /// MiB of the backlog.
+    pub mib: u64,
+    /// GiB of the large log.
+    pub gib: u64,
     directory: Option<PathBuf>,
 }
 
 impl Setting {
     /// Reads the settings and whether JSON is wanted.
     pub fn from_args(mut args: Args) -> Outcome<(Self, bool)> {
-        let given = args.value::<PathBuf>("--bin")?;
-        let rounds = args.value("--rounds")?.unwrap_or(3);
-        let seconds = args.value("--seconds")?;
-        let megabytes = args.value("--megabytes")?;
-        let directory = args.value("--dir")?;
+        let program: Option<PathBuf> = args.value("--forebay")?;
+        let setting = Self {
+            program: program.unwrap_or_else(|| PROGRAM.into()),
+            rounds: args.value("--rounds")?.unwrap_or(3),
+            seconds: args.value("--seconds")?,
+            window: args.value("--window")?.unwrap_or(16),
+            batch_kib: args.value("--batch-kib")?.unwrap_or(256),
+            mib: args.value("--mib")?.unwrap_or(256),
+            gib: args.value("--gib")?.unwrap_or(1),
+            directory: args.value("--dir")?,
+        };
         let as_json = args.flag("--json");
         args.finish()?;
-        let program = match given {
-            Some(path) => path,
-            None => program::build("release")?,
-        };
-        let setting = Self {
-            program,
-            rounds,
-            seconds,
-            megabytes,
-            directory,
-        };
+        if !setting.program.exists() {
+            return Err(Failure::new(format!(
+                "{} does not exist: `cargo build --release` makes it, --forebay PATH names another",
+                setting.program.display()
+            )));
+        }
         Ok((setting, as_json))
     }
 
@@ -75,14 +84,10 @@ pub fn describe(setting: &Setting, report: &mut Report) -> Outcome {
     );
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     report.fact("kernel", kernel.trim());
-    report.fact(
-        "filesystem",
-        said(
-            Command::new("stat")
-                .args(["-f", "-c", "%T"])
-                .arg(scratch.path()),
-        ),
-    );
+    let mut filesystem = Command::new("findmnt");
+    filesystem.args(["-n", "-o", "FSTYPE,SOURCE,OPTIONS", "-T"]);
+    report.fact("filesystem", said(filesystem.arg(scratch.path())));
+    report.fact("load average at the start", load_average());
     report.fact(
         "forebay",
         said(Command::new(&setting.program).arg("--version")),
@@ -91,10 +96,18 @@ pub fn describe(setting: &Setting, report: &mut Report) -> Outcome {
     Ok(())
 }
 
+/// Processes that ran or waited over the last 1, 5 and 15 minutes.
+pub fn load_average() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let numbers: Vec<&str> = text.split_whitespace().take(3).collect();
+    numbers.join(" ")
+}
+
 /// The first line that a command prints.
 pub fn said(command: &mut Command) -> String {
     let output = command.output();
     let text = output.map(|output| output.stdout).unwrap_or_default();
     let text = String::from_utf8_lossy(&text).into_owned();
-    text.lines().next().unwrap_or("unknown").trim().to_owned()
+    let line = text.lines().next().unwrap_or("unknown");
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -6,12 +6,14 @@
 #![forbid(unsafe_code)]
 
 mod catchup;
+mod device;
 mod disk;
 mod figures;
 mod idle;
 mod ingest;
 mod load;
 mod machine;
+mod mosquitto;
 mod process;
 mod produce;
 mod wear;
@@ -34,12 +36,15 @@ Commands:
   wear      device bytes per acknowledged byte, beside appended files; root
 
 Options:
-  --bin PATH     measure this program instead of building one (profile release)
-  --rounds N     rounds; medians are printed (default 3)
-  --seconds N    length of one measurement (default 5; wear 30)
-  --megabytes N  backlog of catchup (default 1024), log of idle (default 5120)
-  --dir PATH     where the data directories are made (default: the system's)
-  --json         print JSON
+  --forebay PATH  the program (default target/release/forebay)
+  --rounds N      rounds; medians are printed (default 3)
+  --seconds N     length of one measurement (default 5; wear 30)
+  --window N      ingest: publishes in flight per connection (default 16)
+  --batch-kib N   produce: size of one request (default 256)
+  --mib N         catchup: the backlog (default 256)
+  --gib N         idle: the large log (default 1)
+  --dir PATH      where the data directories are made (default: the system's)
+  --json          print JSON
 ";
 
 fn main() -> ExitCode {
@@ -76,6 +81,7 @@ fn run(command: &str, args: Args) -> Outcome {
     let mut report = figures::Report::new(command);
     machine::describe(&setting, &mut report)?;
     measure(&setting, &mut report)?;
+    report.fact("load average at the end", machine::load_average());
     report.print(as_json);
     Ok(())
 }

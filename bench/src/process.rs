@@ -17,6 +17,17 @@ pub struct Usage {
     pub resident_mib: f64,
 }
 
+impl Usage {
+    /// What was used between `before` and this moment; memory stays absolute.
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            cpu_s: self.cpu_s - before.cpu_s,
+            written: self.written - before.written,
+            resident_mib: self.resident_mib,
+        }
+    }
+}
+
 /// Reads the counters of process `id`; zeros when it is gone.
 pub fn usage(id: u32) -> Usage {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();

@@ -6,38 +6,46 @@ use serde_json::Value;
 use xtask::failure::Outcome;
 use xtask::node::{Node, Spec};
 
+use crate::device;
 use crate::disk;
 use crate::figures::{Report, ratio};
-use crate::load;
+use crate::load::{self, RECORD_SIZE};
 use crate::machine::Setting;
 use crate::process::usage;
 
-/// Length of one raw measurement.
+/// Length of one raw measurement in seconds.
 const SECONDS: u64 = 5;
-
-const RECORD_SIZE: usize = 1000;
-
-/// Records to a batch: 64 KB, with five in flight.
-const BATCH_RECORDS: usize = 64;
 
 /// Bytes that are produced in one round.
 const TOTAL: u64 = 512 << 20;
 
-/// Measures Produce, then the disk with the mean commit size of that run.
+/// Measures Produce between two measurements of the disk, the second one with
+/// the mean commit size of that run.
 pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
     let length = Duration::from_secs(setting.seconds.unwrap_or(SECONDS));
     report.fact(
         "load",
-        format!("1 connection, {BATCH_RECORDS} records of {RECORD_SIZE} bytes per batch, 5 in flight, acks=all"),
+        format!(
+            "1 connection, {} KiB of {RECORD_SIZE}-byte records per request, 5 in flight, \
+             acks=all, {} MiB",
+            setting.batch_kib,
+            TOTAL >> 20
+        ),
     );
+    report.fact("forebay settings", "role broker, defaults");
+    report.fact("raw", "a file written before, write + fdatasync in turns");
     let (mut rates, mut raws, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut commits, mut cpu, mut device) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut commits, mut cpu, mut written) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut device, mut resident) = (Vec::new(), Vec::new());
     for round in 0..setting.rounds {
         let scratch = setting.scratch()?;
         let node = Node::start(&Spec::hub(&setting.program, "produce", scratch.path()))?;
         let (before, windows) = (usage(node.id()), commit_count(&node)?);
-        let rate = load::produce(node.ports.kafka, "bench", TOTAL, RECORD_SIZE, BATCH_RECORDS)?;
-        let (after, windows) = (usage(node.id()), commit_count(&node)? - windows);
+        let on_device = device::bytes_written(scratch.path())?;
+        let rate = load::produce(node.ports.kafka, "bench", TOTAL, setting.batch_kib << 10)?;
+        let used = usage(node.id()).since(before);
+        let on_device = device::bytes_written(scratch.path())? - on_device;
+        let windows = commit_count(&node)? - windows;
         drop(node);
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let total = TOTAL as f64;
@@ -52,8 +60,10 @@ pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
         raws.push(raw / 1e6);
         ratios.push(ratio(rate, raw));
         commits.push(commit / 1e3);
-        cpu.push((after.cpu_s - before.cpu_s) / (total / 1e9));
-        device.push((after.written - before.written) / total);
+        cpu.push(used.cpu_s / (total / 1e9));
+        written.push(used.written / total);
+        device.push(on_device / total);
+        resident.push(used.resident_mib);
         eprintln!("round {} of {}", round + 1, setting.rounds);
     }
     report.median("produce MB/s", &rates);
@@ -61,7 +71,9 @@ pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
     report.median("produce to raw", &ratios);
     report.median("mean commit KB", &commits);
     report.median("CPU s per GB", &cpu);
-    report.median("written bytes per payload byte", &device);
+    report.median("resident MiB", &resident);
+    report.median("written bytes per payload byte", &written);
+    report.median("device bytes per payload byte (others included)", &device);
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Device bytes per acknowledged byte beside plain appended files.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -11,6 +11,7 @@ use xtask::failure::{During, Failure, Outcome};
 use xtask::loopfs::{self, LoopFs};
 use xtask::node::{Node, Spec};
 
+use crate::device;
 use crate::figures::{Report, median, ratio};
 use crate::load::{self, READING_SIZE};
 use crate::machine::Setting;
@@ -26,9 +27,6 @@ const COMMIT: Duration = Duration::from_millis(50);
 
 /// Bytes of the loop filesystem.
 const DISK_SIZE: u64 = 1 << 30;
-
-/// A sector of /sys/block/*/stat.
-const SECTOR_SIZE: f64 = 512.0;
 
 /// Measures the program and plain appends, each on a fresh filesystem.
 pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
@@ -73,16 +71,18 @@ fn forebay(setting: &Setting, length: Duration) -> Outcome<(f64, f64)> {
         // The first seconds make files and preallocate; they are not typical.
         thread::sleep(Duration::from_secs(2));
         rustix::fs::sync();
-        let (before, first) = (sectors(&disk)?, count.load(Ordering::Relaxed));
+        let (before, first) = (
+            device::bytes_written(disk.path())?,
+            count.load(Ordering::Relaxed),
+        );
         thread::sleep(length);
         let readings = count.load(Ordering::Relaxed) - first;
         rustix::fs::sync();
-        let written = (sectors(&disk)? - before) * SECTOR_SIZE;
+        let written = device::bytes_written(disk.path())? - before;
         stop.store(true, Ordering::Relaxed);
         publisher
             .join()
-            .map_err(|_| Failure::new("the publisher panicked"))?
-            .during("publisher")?;
+            .map_err(|_| Failure::new("the publisher panicked"))??;
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         let (readings, size) = (readings as f64, READING_SIZE as f64);
         Ok((ratio(written, readings * size), readings))
@@ -96,7 +96,7 @@ fn appended(setting: &Setting, length: Duration) -> Outcome<f64> {
     let path = disk.path().join("appended");
     let mut file = File::create(&path).during(path.display())?;
     rustix::fs::sync();
-    let before = sectors(&disk)?;
+    let before = device::bytes_written(disk.path())?;
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -112,20 +112,8 @@ fn appended(setting: &Setting, length: Duration) -> Outcome<f64> {
         thread::sleep(due.saturating_duration_since(Instant::now()));
     }
     rustix::fs::sync();
-    let written = (sectors(&disk)? - before) * SECTOR_SIZE;
+    let written = device::bytes_written(disk.path())? - before;
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let total = total as f64;
     Ok(ratio(written, total))
-}
-
-/// Sectors written to the loop device so far.
-fn sectors(disk: &LoopFs) -> Outcome<f64> {
-    let path = format!("/sys/block/{}/stat", disk.device()?);
-    let text = fs::read_to_string(&path).during(&path)?;
-    // Field 7: sectors written (Documentation/block/stat.rst).
-    let field = text
-        .split_whitespace()
-        .nth(6)
-        .and_then(|text| text.parse().ok());
-    field.ok_or_else(|| Failure::new(format!("{path}: no sectors written")))
 }
