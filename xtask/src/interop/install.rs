@@ -43,9 +43,23 @@ pub fn everything(no_install: bool) -> Outcome<PathBuf> {
         apt(&install)?;
     }
     if !imports_all(&python) {
-        run(Command::new("python3")
-            .args(["-m", "venv"])
-            .arg(&environment))?;
+        let venv = || {
+            run(Command::new("python3")
+                .args(["-m", "venv"])
+                .arg(&environment))
+        };
+        if venv().is_err() {
+            // Debian splits ensurepip from its Python.
+            apt(&["update", "-qq"])?;
+            apt(&[
+                "install",
+                "-y",
+                "-qq",
+                "--no-install-recommends",
+                "python3-venv",
+            ])?;
+            venv()?;
+        }
         run(Command::new(&python)
             .args([
                 "-m",

@@ -83,6 +83,11 @@ pub fn mosquitto(stage: &Stage, version: &str) -> Outcome {
             let line = line.during("mosquitto_sub")?;
             got.extend(line.strip_prefix("got ").map(str::to_owned));
         }
+        if qos == "0" {
+            // Each message comes from a process of its own, and nothing is
+            // acknowledged: the connections may overtake each other.
+            got.sort();
+        }
         let expected: Vec<String> = (0..5).map(|n| format!("{topic} m{n}")).collect();
         if got != expected {
             return Err(Failure::new(format!(
