@@ -23,6 +23,7 @@ const LOOK: Duration = Duration::from_millis(10);
 const GATEWAY: &str = "[[route]]\nfilter = \"plant/+/+\"\ntopic = \"vibration\"\npartitions = 2\n";
 
 pub struct Site {
+    name: &'static str,
     scratch: tempfile::TempDir,
     hub: Option<Running>,
     gateway: Option<Running>,
@@ -33,12 +34,17 @@ pub struct Site {
 
 impl Site {
     pub fn start() -> Self {
+        Self::named("test")
+    }
+
+    pub fn named(name: &'static str) -> Self {
         let scratch = tempfile::tempdir().expect("a scratch directory");
         let hub = start_hub(&scratch);
         let relay = Relay::open(socket(&hub, "kafka"));
-        let gateway = start_gateway(&scratch, &relay);
+        let gateway = start_gateway(&scratch, name, &relay);
         let mqtt = Arc::new(Mutex::new(socket(&gateway, "mqtt")));
         Self {
+            name,
             scratch,
             hub: Some(hub),
             gateway: Some(gateway),
@@ -77,7 +83,7 @@ impl Site {
     }
 
     fn start_gateway(&mut self) {
-        let gateway = start_gateway(&self.scratch, &self.relay);
+        let gateway = start_gateway(&self.scratch, self.name, &self.relay);
         *self.mqtt.lock().expect("no panic under the lock") = socket(&gateway, "mqtt");
         self.gateway = Some(gateway);
     }
@@ -102,16 +108,27 @@ impl Site {
     /// What the gateway says about the link of one partition, as soon as it
     /// says that it stopped.
     pub fn stopped_link(&self, topic: &str, partition: u32) -> String {
-        let link = |status: &serde_json::Value| {
+        self.link_that("stops", topic, partition, |link| {
+            (link["stopped"] == true).then_some(())
+        })
+    }
+
+    /// The state of the link of one partition, as soon as it is as wanted.
+    pub fn link_that(
+        &self,
+        wanted: &str,
+        topic: &str,
+        partition: u32,
+        is_wanted: impl Fn(&serde_json::Value) -> Option<()>,
+    ) -> String {
+        until(&format!("the link {wanted}"), || {
+            let status = self.status();
             let links = status["uplink"]["partitions"].as_array()?;
-            let mut links = links
-                .iter()
-                .filter(|l| l["topic"] == topic && l["partition"] == partition);
-            let link = links.next()?;
-            let words = link["state"].as_str()?.to_owned();
-            (link["stopped"] == true).then_some(words)
-        };
-        until("the link stops", || link(&self.status()))
+            let mut links = links.iter().filter(|l| l["topic"] == topic);
+            let link = links.find(|l| l["partition"] == partition)?;
+            is_wanted(link)?;
+            Some(link["state"].as_str()?.to_owned())
+        })
     }
 
     /// Runs `forebay audit --json`; exit code and answer.
@@ -124,7 +141,7 @@ impl Site {
             "--hub",
             &hub,
             "--site",
-            "test",
+            self.name,
             "--json",
         ]);
         let answer = serde_json::from_slice(&output.stdout).unwrap_or_default();
@@ -142,9 +159,10 @@ impl Site {
 
     /// Waits until the hub's copy of a topic equals the gateway's.
     pub fn until_equal(&self, topic: &str) {
-        let copy = format!("test.{topic}");
+        let copy = format!("{}.{topic}", self.name);
         until("the copy is complete", || {
-            let here = records(self.gateway(), topic);
+            let exists = end(self.hub(), &copy) > 0;
+            let here = exists.then(|| records(self.gateway(), topic))?;
             (here == records(self.hub(), &copy)).then_some(())
         });
     }
@@ -205,10 +223,11 @@ fn start_hub(scratch: &tempfile::TempDir) -> Running {
     Running::start(&dir, "broker", "")
 }
 
-fn start_gateway(scratch: &tempfile::TempDir, relay: &Relay) -> Running {
+fn start_gateway(scratch: &tempfile::TempDir, name: &str, relay: &Relay) -> Running {
     let dir = scratch.path().join("gateway");
     std::fs::create_dir_all(&dir).expect("the scratch directory is writable");
-    let uplink = format!("[uplink]\nbootstrap = [\"{}\"]\n", relay.address());
+    let address = relay.address();
+    let uplink = format!("[uplink]\nbootstrap = [\"{address}\"]\nsite = \"{name}\"\n");
     Running::start(&dir, "gateway", &format!("{GATEWAY}{uplink}"))
 }
 

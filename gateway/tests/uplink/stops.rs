@@ -1,7 +1,11 @@
 //! Destinations that are not what they were: the link stops and says why.
 
 use super::publisher::Publisher;
+use super::relay::Weather;
 use super::site::{Site, records};
+
+/// A site name that leaves fewer than 200 characters for the topic.
+const LONG_NAME: &str = "a-site-in-the-forest-behind-the-hills-beyond-the-river";
 
 fn publish(site: &Site, path: &'static str, readings: usize) {
     let acknowledged = Publisher::start(site.mqtt.clone(), path, 0, readings).finish();
@@ -46,4 +50,26 @@ fn a_recreated_topic_stops_its_own_link_only() {
     site.until_equal("readings");
     let resent = records(site.hub(), "test.vibration");
     assert_eq!(resent.iter().flatten().count(), 0);
+}
+
+#[test]
+fn a_topic_that_the_hub_refuses_does_not_hold_up_the_others() {
+    let site = Site::named(LONG_NAME);
+    // With the site in front of it the name is too long for a topic.
+    let long = "x".repeat(200);
+    site.gateway().answer(&["topic", "create", &long]);
+    publish(&site, "hall", 50);
+    site.until_equal("readings");
+    let words = site.link_that("is refused", &long, 0, |link| {
+        link["state"].as_str()?.contains("refused").then_some(())
+    });
+    let expected = format!("waiting: the destination refused topic {LONG_NAME}.{long}: ");
+    assert!(words.starts_with(&expected), "{words}");
+    assert!(words.contains("INVALID_TOPIC_EXCEPTION"), "{words}");
+
+    // The same on a connection that begins with the refused topic.
+    site.set(Weather::Cut);
+    publish(&site, "hall", 50);
+    site.set(Weather::Fair);
+    site.until_equal("readings");
 }

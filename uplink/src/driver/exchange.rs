@@ -118,32 +118,47 @@ pub fn fetch_last(topic: &str, partition: u32, log_end: i64) -> FetchRequest {
     }
 }
 
+/// Why the destination's tail is unknown.
+#[derive(Debug)]
+pub struct TailRefusal {
+    /// Kafka error code.
+    pub code: i16,
+    /// For the status.
+    pub words: String,
+}
+
 /// The destination's tail out of the answer to [`fetch_last`].
 ///
 /// # Errors
-/// Words for the status when the broker refuses or the records do not decode.
-pub fn fetched_tail(response: &FetchResponse, log_end: i64) -> Result<Tail, String> {
+/// [`TailRefusal`] when the broker refuses or the records do not decode.
+pub fn fetched_tail(response: &FetchResponse, log_end: i64) -> Result<Tail, TailRefusal> {
+    let refusal = |what: &str, code: i16| {
+        let name = error_code::name(code);
+        let words = format!("the destination {what}: error code {code} ({name})");
+        TailRefusal { code, words }
+    };
     let topic = response.responses.first();
     let Some(answer) = topic.and_then(|topic| topic.partitions.first()) else {
-        let code = response.error_code;
-        return Err(format!(
-            "the destination did not return its newest record: error code {code} ({})",
-            error_code::name(code)
+        return Err(refusal(
+            "did not return its newest record",
+            response.error_code,
         ));
     };
     let nothing_left = answer.error_code == error_code::OFFSET_OUT_OF_RANGE;
     if answer.error_code != error_code::NONE && !nothing_left {
-        let code = answer.error_code;
-        return Err(format!(
-            "the destination refused to return its newest record: error code {code} ({})",
-            error_code::name(code)
+        return Err(refusal(
+            "refused to return its newest record",
+            answer.error_code,
         ));
     }
     let bytes = answer.records.clone().unwrap_or_default();
     let last = if nothing_left {
         None
     } else {
-        record_at(&bytes, log_end - 1)?
+        record_at(&bytes, log_end - 1).map_err(|words| TailRefusal {
+            code: error_code::CORRUPT_MESSAGE,
+            words,
+        })?
     };
     Ok(Tail {
         log_start: answer.log_start_offset,

@@ -17,7 +17,8 @@ use crate::state::Destination;
 
 /// Times that the metadata of a freshly created topic is asked for again.
 const METADATA_ATTEMPTS: u32 = 10;
-/// Pause between those, so that a cluster gets two seconds for an election.
+/// Pause between those, so that a cluster gets two seconds for an election,
+/// which is also the longest that such a topic delays the others.
 const METADATA_PAUSE: Duration = Duration::from_millis(200);
 
 /// Limit that the broker gets for creating topics.
@@ -80,73 +81,109 @@ pub async fn versions(calls: &mut Calls) -> Result<Versions, ConnectionError> {
     }
     // A broker that does not know version 3 answers in version 0 (KIP-511).
     let response = calls.call(&request, 0).await?;
-    refused(calls, "ApiVersions", response.error_code)?;
-    Ok(Versions::new(&response))
+    if response.error_code == error_code::NONE {
+        return Ok(Versions::new(&response));
+    }
+    Err(ConnectionError::Refused {
+        address: calls.address.clone(),
+        what: "ApiVersions".to_owned(),
+        code: response.error_code,
+        name: error_code::name(response.error_code),
+    })
+}
+
+/// What became of the topics.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    /// Topics that exist, possibly with fewer partitions than wanted.
+    pub targets: BTreeMap<String, Target>,
+    /// Topics that are missing or too small, with the destination's words.
+    pub refused: BTreeMap<String, String>,
 }
 
 /// Makes sure that each topic exists with at least the given number of
-/// partitions, and returns what is known about each.
+/// partitions, and returns what became of each. A topic that is refused does
+/// not hold up the others.
 ///
 /// # Errors
-/// [`ConnectionError`] when the broker does not answer or refuses.
+/// [`ConnectionError`] when the broker does not answer.
 pub async fn prepare(
     calls: &mut Calls,
     versions: &Versions,
     topics: &BTreeMap<String, u32>,
-) -> Result<BTreeMap<String, Target>, ConnectionError> {
-    let mut targets = BTreeMap::new();
+) -> Result<Prepared, ConnectionError> {
+    let mut prepared = Prepared::default();
+    let mut open = topics.clone();
     for attempt in 1..=METADATA_ATTEMPTS {
-        let metadata = metadata(calls, versions, topics).await?;
-        let cluster_id = metadata
-            .cluster_id
-            .as_deref()
-            .unwrap_or("(none)")
-            .to_owned();
-        let mut missing = Vec::new();
-        let mut small = Vec::new();
-        let mut unsettled = None;
-        for topic in &metadata.topics {
-            let name = topic.name.as_deref().unwrap_or_default();
-            let Some(wanted) = topics.get(name) else {
-                continue;
-            };
-            let found = topic.partitions.len() as u32;
-            match topic.error_code {
-                error_code::NONE if found < *wanted => small.push((name, *wanted)),
-                error_code::NONE => {
-                    let destination = Destination {
-                        cluster_id: cluster_id.clone(),
-                        topic_id: topic.topic_id,
-                    };
-                    let partitions = found;
-                    let target = Target {
-                        destination,
-                        partitions,
-                    };
-                    targets.insert(name.to_owned(), target);
-                }
-                error_code::UNKNOWN_TOPIC_OR_PARTITION => missing.push((name, *wanted)),
-                code => unsettled = Some((name.to_owned(), code)),
-            }
+        let found = survey(calls, versions, &open, &mut prepared).await?;
+        create(calls, versions, &found.missing, &mut prepared.refused).await?;
+        grow(calls, versions, &found.small, &mut prepared.refused).await?;
+        let enough = |name: &str, wanted: u32| {
+            let target = prepared.targets.get(name);
+            target.is_some_and(|target| target.partitions >= wanted)
+        };
+        open.retain(|name, wanted| !prepared.refused.contains_key(name) && !enough(name, *wanted));
+        if open.is_empty() {
+            return Ok(prepared);
         }
-        if targets.len() == topics.len() {
-            break;
-        }
-        if attempt == METADATA_ATTEMPTS {
-            let (name, code) = unsettled.unwrap_or_else(|| {
-                let absent = topics.keys().find(|name| !targets.contains_key(*name));
-                let absent = absent.cloned().unwrap_or_default();
-                (absent, error_code::UNKNOWN_TOPIC_OR_PARTITION)
-            });
-            refused(calls, &format!("topic {name}"), code)?;
-        }
-        create(calls, versions, &missing).await?;
-        grow(calls, versions, &small).await?;
         if attempt > 1 {
             sleep(METADATA_PAUSE).await;
         }
     }
-    Ok(targets)
+    for name in open.into_keys() {
+        let words = format!("the destination does not show topic {name} with all its partitions");
+        prepared.refused.insert(name, words);
+    }
+    Ok(prepared)
+}
+
+/// Topics that need something before they can be used.
+#[derive(Debug, Default)]
+struct Found {
+    missing: Vec<(String, u32)>,
+    small: Vec<(String, u32)>,
+}
+
+async fn survey(
+    calls: &mut Calls,
+    versions: &Versions,
+    topics: &BTreeMap<String, u32>,
+    prepared: &mut Prepared,
+) -> Result<Found, ConnectionError> {
+    let metadata = metadata(calls, versions, topics).await?;
+    let cluster_id = metadata.cluster_id.as_deref().unwrap_or("(none)");
+    let mut found = Found::default();
+    for topic in &metadata.topics {
+        let name = topic.name.as_deref().unwrap_or_default().to_owned();
+        let Some(wanted) = topics.get(&name).copied() else {
+            continue;
+        };
+        match topic.error_code {
+            error_code::NONE => {
+                let destination = Destination {
+                    cluster_id: cluster_id.to_owned(),
+                    topic_id: topic.topic_id,
+                };
+                let partitions = topic.partitions.len() as u32;
+                let target = Target {
+                    destination,
+                    partitions,
+                };
+                prepared.targets.insert(name.clone(), target);
+                if partitions < wanted {
+                    found.small.push((name, wanted));
+                }
+            }
+            error_code::UNKNOWN_TOPIC_OR_PARTITION => found.missing.push((name, wanted)),
+            // An election is under way; the next look may find a leader.
+            error_code::LEADER_NOT_AVAILABLE => {}
+            code => {
+                let words = refusal(&format!("topic {name}"), code, None);
+                prepared.refused.insert(name, words);
+            }
+        }
+    }
+    Ok(found)
 }
 
 async fn metadata(
@@ -170,7 +207,8 @@ async fn metadata(
 async fn create(
     calls: &mut Calls,
     versions: &Versions,
-    topics: &[(&str, u32)],
+    topics: &[(String, u32)],
+    refused: &mut BTreeMap<String, String>,
 ) -> Result<(), ConnectionError> {
     if topics.is_empty() {
         return Ok(());
@@ -178,8 +216,8 @@ async fn create(
     let version = versions.pick::<CreateTopicsRequest>(7);
     // Minus one is the broker's default, from version 4 on (KIP-464).
     let replication_factor = if version >= 4 { -1 } else { 1 };
-    let topic = |(name, partitions): &(&str, u32)| CreatableTopic {
-        name: KStr::from(*name),
+    let topic = |(name, partitions): &(String, u32)| CreatableTopic {
+        name: KStr::from(name.as_str()),
         num_partitions: *partitions as i32,
         replication_factor,
         ..CreatableTopic::default()
@@ -191,8 +229,11 @@ async fn create(
     };
     let response = calls.call(&request, version).await?;
     for topic in &response.topics {
-        if topic.error_code != error_code::TOPIC_ALREADY_EXISTS {
-            refused(calls, &format!("topic {}", &*topic.name), topic.error_code)?;
+        let code = topic.error_code;
+        if code != error_code::NONE && code != error_code::TOPIC_ALREADY_EXISTS {
+            let message = topic.error_message.as_deref();
+            let words = refusal(&format!("topic {}", &*topic.name), code, message);
+            refused.insert(topic.name.to_string(), words);
         }
     }
     Ok(())
@@ -201,13 +242,14 @@ async fn create(
 async fn grow(
     calls: &mut Calls,
     versions: &Versions,
-    topics: &[(&str, u32)],
+    topics: &[(String, u32)],
+    refused: &mut BTreeMap<String, String>,
 ) -> Result<(), ConnectionError> {
     if topics.is_empty() {
         return Ok(());
     }
-    let topic = |(name, partitions): &(&str, u32)| CreatePartitionsTopic {
-        name: KStr::from(*name),
+    let topic = |(name, partitions): &(String, u32)| CreatePartitionsTopic {
+        name: KStr::from(name.as_str()),
         count: *partitions as i32,
         ..CreatePartitionsTopic::default()
     };
@@ -219,25 +261,25 @@ async fn grow(
     let version = versions.pick::<CreatePartitionsRequest>(3);
     let response = calls.call(&request, version).await?;
     for topic in &response.results {
-        refused(
-            calls,
-            &format!("partitions of {}", &*topic.name),
-            topic.error_code,
-        )?;
+        if topic.error_code != error_code::NONE {
+            let message = topic.error_message.as_deref();
+            let what = format!("more partitions of topic {}", &*topic.name);
+            let words = refusal(&what, topic.error_code, message);
+            refused.insert(topic.name.to_string(), words);
+        }
     }
     Ok(())
 }
 
-fn refused(calls: &Calls, what: &str, code: i16) -> Result<(), ConnectionError> {
-    if code == error_code::NONE {
-        return Ok(());
+/// The destination's refusal, for the status.
+fn refusal(what: &str, code: i16, message: Option<&str>) -> String {
+    let name = error_code::name(code);
+    match message {
+        Some(message) if !message.is_empty() => {
+            format!("the destination refused {what}: {message} ({name}, {code})")
+        }
+        _ => format!("the destination refused {what}: {name} ({code})"),
     }
-    Err(ConnectionError::Refused {
-        address: calls.address.clone(),
-        what: what.to_owned(),
-        code,
-        name: error_code::name(code),
-    })
 }
 
 /// Whether the broker serves everything that the uplink needs.

@@ -60,7 +60,10 @@ impl Meter {
 
     /// The status of all links.
     pub fn status(&self, runner: &Runner, stats: &Stats) -> UplinkStatus {
-        let partitions: Vec<_> = runner.entries.iter().map(partition_status).collect();
+        let partitions = runner.entries.iter();
+        let partitions: Vec<_> = partitions
+            .map(|(key, entry)| partition_status(runner, key, entry))
+            .collect();
         let lag_bytes = partitions.iter().map(|p| p.lag_bytes).sum();
         let by_retention = runner
             .retention_bytes()
@@ -86,7 +89,9 @@ impl Meter {
     }
 }
 
-fn partition_status((key, entry): (&Key, &Entry)) -> PartitionStatus {
+fn partition_status(runner: &Runner, key: &Key, entry: &Entry) -> PartitionStatus {
+    let refused = runner.refused.get(&entry.target);
+    let refused = refused.filter(|_| runner.connected_since.is_some() && !entry.connected);
     let log_end = entry.partition.offsets().high_watermark;
     let acked = entry.link.acked();
     let lag_records = log_end.saturating_sub(acked);
@@ -97,7 +102,10 @@ fn partition_status((key, entry): (&Key, &Entry)) -> PartitionStatus {
         log_end,
         lag_records,
         lag_bytes: (lag_records as f64 * record_bytes(entry)) as u64,
-        state: entry.link.description(),
+        state: match refused {
+            Some(refused) => format!("waiting: {}", refused.words),
+            None => entry.link.description(),
+        },
         stopped: entry.link.stop_reason().is_some(),
         gaps: entry.link.state().gaps.clone(),
     }

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::sleep_until;
 
 use super::connection::{ANSWER_TIMEOUT, Calls, ConnectionError, Wire};
-use super::handshake::{self, Target, Versions};
+use super::handshake::{self, Prepared, Versions};
 use super::report::Meter;
 use super::session::{Session, SessionError};
 use super::source::{self, SourceError};
@@ -58,7 +58,7 @@ pub struct Entry {
     pub link: Link<Bytes>,
     /// Topic name at the destination.
     pub target: String,
-    connected: bool,
+    pub connected: bool,
     read_after: Option<Instant>,
 }
 
@@ -68,14 +68,22 @@ enum Event {
     Reread(Key, u64, u64, Result<Option<Bytes>, SourceError>),
     Lineage(Key, u64, Result<Option<u32>, SourceError>),
     Established(Box<Result<Established, ConnectionError>>),
-    Prepared(u64, Result<BTreeMap<String, Target>, ConnectionError>),
+    Prepared(u64, Result<Prepared, ConnectionError>),
 }
 
 /// A connection that passed the handshake.
 struct Established {
     calls: Calls,
     versions: Versions,
-    targets: BTreeMap<String, Target>,
+    prepared: Prepared,
+}
+
+/// A topic that the destination does not take.
+pub struct Refused {
+    /// Its words.
+    pub words: String,
+    backoff: Backoff,
+    retry_at: Instant,
 }
 
 /// Owns the links and everything they need.
@@ -89,6 +97,8 @@ pub struct Runner {
     generation: u64,
     establishing: bool,
     preparing: bool,
+    /// By name at the destination.
+    pub refused: BTreeMap<String, Refused>,
     retry_at: Instant,
     backoff: Backoff,
     next_address: usize,
@@ -123,6 +133,7 @@ impl Runner {
             generation: 0,
             establishing: false,
             preparing: false,
+            refused: BTreeMap::new(),
             retry_at: now,
             backoff: Backoff::default(),
             next_address: 0,
@@ -266,58 +277,57 @@ impl Runner {
 
     /// Starts a connection attempt, or asks for topics that are new.
     fn connect(&mut self, now: Instant) {
-        let ready = |session: &Session, key: &Key, entry: &Entry| {
-            let target = session.targets.get(&entry.target);
-            target.is_some_and(|target| key.1 < target.partitions)
-        };
-        match &self.session {
-            None if !self.establishing && now >= self.retry_at && !self.entries.is_empty() => {
+        let Some(session) = &self.session else {
+            if !self.establishing && now >= self.retry_at && !self.entries.is_empty() {
                 self.establishing = true;
                 let index = self.next_address % self.config.bootstrap.len();
                 self.next_address = self.next_address.wrapping_add(1);
                 let address = self.config.bootstrap[index].clone();
-                let topics = self.wanted_topics();
+                let topics = self.wanted_topics(|_| true);
                 let events = self.events.clone();
                 tokio::spawn(async move {
                     let result = establish(&address, &topics).await;
                     let _ = events.send(Event::Established(Box::new(result))).await;
                 });
             }
-            None => {}
-            Some(session) => {
-                let mut missing = false;
-                for (key, entry) in &mut self.entries {
-                    if entry.connected {
-                        continue;
-                    }
-                    if ready(session, key, entry) {
-                        let target = &session.targets[&entry.target];
-                        let destination = target.destination.clone();
-                        entry.connected = true;
-                        let compares = session.versions.compares;
-                        entry.link.handle_connected(destination, compares);
-                    } else {
-                        missing = true;
-                    }
-                }
-                if missing && !self.preparing && now >= self.retry_at {
-                    self.preparing = true;
-                    let (address, generation) = (session.address.clone(), session.generation);
-                    let topics = self.wanted_topics();
-                    let events = self.events.clone();
-                    tokio::spawn(async move {
-                        let result = establish(&address, &topics).await;
-                        let targets = result.map(|established| established.targets);
-                        let _ = events.send(Event::Prepared(generation, targets)).await;
-                    });
-                }
+            return;
+        };
+        let compares = session.versions.compares;
+        let waiting = self.entries.iter_mut().filter(|(_, e)| !e.connected);
+        for (key, entry) in waiting {
+            let target = session.targets.get(&entry.target);
+            if let Some(target) = target.filter(|target| key.1 < target.partitions) {
+                entry.connected = true;
+                let destination = target.destination.clone();
+                entry.link.handle_connected(destination, compares);
             }
         }
+        if self.preparing || now < self.retry_at {
+            return;
+        }
+        let due = |name: &str| {
+            let refused = self.refused.get(name);
+            refused.is_none_or(|refused| now >= refused.retry_at)
+        };
+        let topics = self.wanted_topics(|entry| !entry.connected && due(&entry.target));
+        if topics.is_empty() {
+            return;
+        }
+        let (address, generation) = (session.address.clone(), session.generation);
+        let events = self.events.clone();
+        self.preparing = true;
+        tokio::spawn(async move {
+            let result = establish(&address, &topics).await;
+            let prepared = result.map(|established| established.prepared);
+            let _ = events.send(Event::Prepared(generation, prepared)).await;
+        });
     }
 
-    fn wanted_topics(&self) -> BTreeMap<String, u32> {
+    /// Destination topics and the partitions that they need for the entries
+    /// that `include` picks.
+    fn wanted_topics(&self, include: impl Fn(&Entry) -> bool) -> BTreeMap<String, u32> {
         let mut topics = BTreeMap::new();
-        for (key, entry) in &self.entries {
+        for (key, entry) in self.entries.iter().filter(|(_, entry)| include(entry)) {
             let partitions = topics.entry(entry.target.clone()).or_insert(0);
             *partitions = (key.1 + 1).max(*partitions);
         }
@@ -540,11 +550,11 @@ async fn establish(
             name: error_code::name(error_code::UNSUPPORTED_VERSION),
         });
     }
-    let targets = handshake::prepare(&mut calls, &versions, topics).await?;
+    let prepared = handshake::prepare(&mut calls, &versions, topics).await?;
     Ok(Established {
         calls,
         versions,
-        targets,
+        prepared,
     })
 }
 

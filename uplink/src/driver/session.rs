@@ -10,7 +10,7 @@ use forebay_kafka::messages::{
 use forebay_kafka::{DecodeError, Request, decode_response};
 
 use super::connection::Pipeline;
-use super::exchange;
+use super::exchange::{self, TailRefusal};
 use super::handshake::{Target, Versions};
 use super::runner::Key;
 use crate::link::{Refusal, Send, Tail};
@@ -48,8 +48,7 @@ enum Asked {
 /// What a response means for the links.
 pub enum Answer {
     Produced(Vec<(Key, u64, Result<i64, Refusal>)>),
-    /// A tail, or words for the status.
-    Tail(Key, Result<Tail, String>),
+    Tail(Key, Result<Tail, TailRefusal>),
     ProducerId(Key, Result<(i64, i16), i16>),
     /// The end is known; the newest record is being fetched.
     Nothing,
@@ -145,7 +144,7 @@ impl Session {
                     Err(code) => {
                         let name = forebay_kafka::error_code::name(code);
                         let words = format!("the destination's end is unknown: {name} ({code})");
-                        Ok(Answer::Tail(key, Err(words)))
+                        Ok(Answer::Tail(key, Err(TailRefusal { code, words })))
                     }
                     Ok(0) => Ok(Answer::Tail(
                         key,

@@ -4,8 +4,9 @@ use std::time::{Instant, SystemTime};
 
 use forebay_kafka::error_code;
 
-use super::{Established, Event, Key, RETRY, Runner, describe};
+use super::{Established, Event, Key, RETRY, Refused, Runner, describe};
 use crate::driver::connection::{ConnectionError, Wire};
+use crate::driver::handshake::Prepared;
 use crate::driver::session::{Answer, Session};
 use crate::driver::source::SourceError;
 use crate::link::SourceBounds;
@@ -17,8 +18,9 @@ impl Runner {
             Event::Prepared(generation, result) => {
                 self.preparing = false;
                 match (result, &mut self.session) {
-                    (Ok(targets), Some(session)) if session.generation == generation => {
-                        session.targets.extend(targets);
+                    (Ok(prepared), Some(session)) if session.generation == generation => {
+                        session.targets.extend(prepared.targets.clone());
+                        self.note_refused(now, prepared);
                     }
                     (Err(error), _) => {
                         self.retry_at = now + RETRY;
@@ -92,17 +94,43 @@ impl Runner {
             Ok(Established {
                 calls,
                 versions,
-                targets,
+                prepared,
             }) => {
                 self.generation += 1;
                 let address = calls.address.clone();
                 tracing::info!(address, compares = versions.compares, "uplink connected");
                 let pipeline = calls.into_pipeline(self.generation, self.wire.clone());
+                let targets = prepared.targets.clone();
                 let session = Session::new(self.generation, pipeline, versions, address, targets);
                 self.session = Some(session);
                 self.connected_since = Some(SystemTime::now());
                 self.last_error = None;
+                self.note_refused(now, prepared);
             }
+        }
+    }
+
+    /// Remembers which topics the destination does not take, and since when
+    /// they may be asked for again. The others go on.
+    fn note_refused(&mut self, now: Instant, prepared: Prepared) {
+        for name in prepared.targets.keys() {
+            if !prepared.refused.contains_key(name) {
+                self.refused.remove(name);
+            }
+        }
+        for (name, words) in prepared.refused {
+            let before = self.refused.remove(&name);
+            if before.as_ref().is_none_or(|before| before.words != words) {
+                tracing::warn!("{words}");
+            }
+            let mut backoff = before.map(|before| before.backoff).unwrap_or_default();
+            let retry_at = now + backoff.fail(self.rng.u64(..));
+            let refused = Refused {
+                words,
+                backoff,
+                retry_at,
+            };
+            self.refused.insert(name, refused);
         }
     }
 
@@ -144,7 +172,10 @@ impl Runner {
                     }
                     // The topic may be gone or led elsewhere; the handshake of
                     // a new connection finds out.
-                    Err(error) => self.disconnect(now, error),
+                    Err(refusal) if leads_elsewhere(refusal.code) => {
+                        self.disconnect(now, refusal.words);
+                    }
+                    Err(refusal) => entry.link.handle_failure(now, refusal.words),
                 }
             }
             Answer::ProducerId(key, result) => {
