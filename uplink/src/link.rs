@@ -61,6 +61,9 @@ pub struct Link<P> {
     reading: bool,
     /// The next record lies behind a gap, whose batch travels alone.
     gap_ahead: bool,
+    /// The source has no records from the next one to read up to here, and the
+    /// destination keeps no gaps: there is nothing to read below.
+    quiet_to: u64,
     /// The destination checks the append condition.
     compares: bool,
     /// Records below this offset count as lost.
@@ -124,7 +127,7 @@ enum Phase {
 /// a healthy cluster holds the high watermark below the log end.
 const MAX_REFUSED_IN_A_ROW: u32 = 10;
 
-impl<P: Clone> Link<P> {
+impl<P: Clone + Default> Link<P> {
     /// A link that goes on from `stored`, or starts when there is nothing.
     pub fn new(config: LinkConfig, stored: Option<PartitionState>, rng: fastrand::Rng) -> Self {
         let fresh = || {
@@ -152,6 +155,7 @@ impl<P: Clone> Link<P> {
             proven: false,
             reading: false,
             gap_ahead: false,
+            quiet_to: 0,
             compares: false,
             skip_to: 0,
             replan: false,
@@ -277,6 +281,31 @@ impl<P: Clone> Link<P> {
         self.plan(span);
     }
 
+    /// The answer to [`Self::begin_read`] when the source lost every record of
+    /// `from..upto` and has none behind them yet. A hub records the gap at
+    /// once, so that offsets agree while the source is quiet; elsewhere the gap
+    /// waits for the next record.
+    pub fn handle_source_gap(&mut self, from: u64, upto: u64) {
+        if !std::mem::take(&mut self.reading) || self.phase != Phase::Streaming {
+            return;
+        }
+        if from != self.read_from() || upto <= from {
+            return;
+        }
+        if !self.compares {
+            self.quiet_to = upto;
+        } else if self.slots.is_empty() {
+            self.plan(SourceSpan {
+                start: upto,
+                end: upto,
+                lineage_last: 0,
+                payload: P::default(),
+            });
+        } else {
+            self.gap_ahead = true;
+        }
+    }
+
     /// The answer to [`Effect::ReadSource`]; `None` when the source no longer
     /// has all of the records.
     pub fn handle_reread(&mut self, now: Instant, start: u64, end: u64, payload: Option<P>) {
@@ -325,7 +354,8 @@ impl<P: Clone> Link<P> {
         let waits = self.reading || alone || (self.gap_ahead && !self.slots.is_empty());
         let resent = self.slots.iter().all(|slot| slot.payload.is_some());
         let room = self.slots.len() < MAX_IN_FLIGHT && resent;
-        let ready = self.phase == Phase::Streaming && !waits && room && from < log_end;
+        let news = from.max(self.quiet_to) < log_end;
+        let ready = self.phase == Phase::Streaming && !waits && room && news;
         ready.then_some(ReadRequest {
             from,
             max_bytes: self.config.batch_bytes,
@@ -489,8 +519,10 @@ impl<P: Clone> Link<P> {
     fn stream(&mut self) {
         self.phase = Phase::Streaming;
         self.proven = false;
-        for (batch, slot) in self.state.in_flight.iter().zip(&self.slots) {
-            if slot.payload.is_none() {
+        for (batch, slot) in self.state.in_flight.iter().zip(&mut self.slots) {
+            if batch.record_count() == 0 {
+                slot.payload = Some(P::default());
+            } else if slot.payload.is_none() {
                 self.effects.push_back(Effect::ReadSource {
                     from: batch.start,
                     end: batch.end,

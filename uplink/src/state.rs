@@ -56,11 +56,12 @@ pub struct PlannedBatch {
     pub gap_from: u64,
     /// Offset of the first record.
     pub start: u64,
-    /// Offset after the last record.
+    /// Offset after the last record; equal to `start` when only the gap is
+    /// forwarded.
     pub end: u64,
     /// Lineage of the record before `gap_from`; zero when there is none.
     pub lineage_before: u32,
-    /// Lineage of the last record.
+    /// Lineage of the last record; zero when there is none.
     pub lineage_last: u32,
 }
 
@@ -70,9 +71,14 @@ impl PlannedBatch {
         self.start - self.gap_from
     }
 
-    /// Number of records.
+    /// Number of records; none when only a gap is forwarded.
     pub fn record_count(&self) -> u64 {
         self.end - self.start
+    }
+
+    /// The lineage of the record before `end`, if there is one.
+    pub fn lineage_known(&self) -> Option<u32> {
+        (self.record_count() > 0).then_some(self.lineage_last)
     }
 }
 
@@ -157,7 +163,7 @@ impl PartitionState {
     /// The lineage of the record before [`Self::next_offset`], if any.
     pub fn next_lineage(&self) -> Option<u32> {
         match self.in_flight.last() {
-            Some(batch) => Some(batch.lineage_last),
+            Some(batch) => batch.lineage_known(),
             None => self.acked_lineage,
         }
     }
@@ -351,7 +357,8 @@ impl Cursor<'_> {
                 lineage_before: self.u32()?,
                 lineage_last: self.u32()?,
             };
-            if batch.gap_from != next || batch.start < next || batch.end <= batch.start {
+            let leads_on = batch.start >= next && batch.end >= batch.start && batch.end > next;
+            if batch.gap_from != next || !leads_on {
                 return Err(StateError::Invalid {
                     field: "batch start",
                     value: batch.start,

@@ -7,7 +7,7 @@ use forebay_records::{BatchBuilder, Compression, RecordRef};
 
 use super::publisher::Publisher;
 use super::running::Running;
-use super::site::Site;
+use super::site::{Site, runtime};
 
 /// Appends one record that no gateway has.
 fn intrude(hub: &Running, topic: &str) {
@@ -34,11 +34,7 @@ fn intrude(hub: &Running, topic: &str) {
         ..Default::default()
     };
     let address = host_port(&hub.address("kafka")).expect("an address");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let response = runtime.block_on(async {
+    let response = runtime().block_on(async {
         let mut client = Client::connect(&address).await.expect("the hub listens");
         client.call(&request, 7).await.expect("the hub answers")
     });

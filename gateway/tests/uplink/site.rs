@@ -198,7 +198,7 @@ pub fn end(node: &Running, topic: &str) -> i64 {
     topic.flat_map(|held| &held.partitions).map(|p| p.end).sum()
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

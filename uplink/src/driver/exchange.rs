@@ -24,7 +24,11 @@ const PRODUCE_TIMEOUT_MS: i32 = 20_000;
 /// The data of one batch in a Produce request.
 pub fn produce_data(partition: u32, send: &Send<Bytes>) -> PartitionProduceData {
     let producer = send.producer;
-    let records = stamp_producer(&send.payload, producer.id, producer.epoch, send.sequence);
+    // A gap alone has no records to stamp.
+    let records = match send.payload.is_empty() {
+        true => Bytes::new(),
+        false => stamp_producer(&send.payload, producer.id, producer.epoch, send.sequence),
+    };
     let condition = Bytes::from(send.condition.encode());
     PartitionProduceData {
         index: partition as i32,

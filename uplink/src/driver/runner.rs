@@ -17,10 +17,10 @@ use super::connection::{ANSWER_TIMEOUT, Calls, ConnectionError, Wire};
 use super::handshake::{self, Prepared, Versions};
 use super::report::Meter;
 use super::session::{Session, SessionError};
-use super::source::{self, SourceError};
+use super::source::{self, Found, SourceError};
 use super::{HOLD, UplinkConfig};
 use crate::backoff::Backoff;
-use crate::link::{Effect, Link, LinkConfig, Send, SourceSpan};
+use crate::link::{Effect, Link, LinkConfig, Send};
 use crate::planner::Cut;
 use crate::rules::priority_of;
 use crate::schedule::{Schedule, TokenBucket};
@@ -64,7 +64,7 @@ pub struct Entry {
 
 /// What blocking threads and connection attempts bring back.
 enum Event {
-    Read(Key, u64, Result<Option<SourceSpan<Bytes>>, SourceError>),
+    Read(Key, u64, Result<Found, SourceError>),
     Reread(Key, u64, u64, Result<Option<Bytes>, SourceError>),
     Lineage(Key, u64, Result<Option<u32>, SourceError>),
     Established(Box<Result<Established, ConnectionError>>),

@@ -23,8 +23,16 @@ pub enum SourceError {
     Merge(#[from] MergeError),
 }
 
-/// Reads the next batch to send. `None` when there is nothing behind
-/// `cut.from`.
+/// What lies behind the cursor.
+#[derive(Debug)]
+pub enum Found {
+    /// Records to send.
+    Records(SourceSpan<Bytes>),
+    /// No records below this offset, and none read above it.
+    Gap(u64),
+}
+
+/// Reads the next batch to send.
 ///
 /// # Errors
 /// [`SourceError`] when the log cannot be read or decoded.
@@ -32,14 +40,16 @@ pub fn next_batch(
     partition: &Partition,
     cut: Cut,
     compression: Compression,
-) -> Result<Option<SourceSpan<Bytes>>, SourceError> {
+) -> Result<Found, SourceError> {
     // Records that retention removed are a gap, not an error.
     let from = cut.from.max(partition.offsets().log_start);
     let chunk = match partition.read(from, cut.max_bytes + READ_AHEAD, true) {
-        Err(ReadError::OffsetOutOfRange { .. }) => return Ok(None),
+        // Retention was faster; the next read begins at the new start.
+        Err(ReadError::OffsetOutOfRange { .. }) => return Ok(Found::Gap(cut.from)),
         other => other?,
     };
-    Ok(merge(&chunk.batches, Cut { from, ..cut }, compression)?)
+    let span = merge(&chunk.batches, Cut { from, ..cut }, compression)?;
+    Ok(span.map_or(Found::Gap(chunk.next_offset), Found::Records))
 }
 
 /// Reads exactly the records `from..end` again. `None` when the log no longer

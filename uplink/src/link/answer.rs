@@ -16,7 +16,7 @@ pub struct Refusal {
     pub message: Option<String>,
 }
 
-impl<P: Clone> Link<P> {
+impl<P: Clone + Default> Link<P> {
     /// The answer for the batch that starts at source offset `start`: the
     /// destination offset of its first record, or a refusal.
     pub fn handle_produced(&mut self, now: Instant, start: u64, answer: Result<i64, Refusal>) {
@@ -54,11 +54,12 @@ impl<P: Clone> Link<P> {
         self.state.in_flight.remove(0);
         self.slots.pop_front();
         self.state.acked = batch.end;
-        self.state.acked_lineage = Some(batch.lineage_last);
+        self.state.acked_lineage = batch.lineage_known();
         self.backoff.reset();
         self.refused_in_a_row = 0;
         self.last_error = None;
-        self.proven = true;
+        // A gap alone says nothing about the producer.
+        self.proven |= batch.record_count() > 0;
         // While more is in flight the cursor rides with the next plan.
         if self.slots.is_empty() {
             self.persist();
@@ -88,7 +89,7 @@ impl<P: Clone> Link<P> {
             error_code::UNKNOWN_PRODUCER_ID => self.state.producer = None,
             error_code::MESSAGE_TOO_LARGE | error_code::RECORD_LIST_TOO_LARGE => {
                 let batch = self.state.in_flight[0];
-                if batch.record_count() == 1 {
+                if batch.record_count() <= 1 {
                     return self.stop(StopReason::RecordTooLarge {
                         offset: batch.start,
                     });

@@ -14,7 +14,7 @@ use forebay_kafka::error_code;
 
 mod peer;
 
-use peer::{Peer, Request};
+use peer::{Peer, Request, StoredBatch};
 
 type Payload = Rc<Vec<u64>>;
 
@@ -204,7 +204,12 @@ impl World {
             5 if self.faults.truncation => self.truncate(),
             6 if self.faults.drop_oldest => {
                 let room = self.source_end - self.source_start;
-                self.source_start += self.rng.u64(0..=room.min(30));
+                // Only a hub is told of a gap that nothing follows.
+                let all = self.faults.hub && self.rng.u32(0..4) == 0;
+                self.source_start += match all {
+                    true => room,
+                    false => self.rng.u64(0..=room.min(30)),
+                };
                 self.note("drop");
             }
             7 if !self.faults.truncation => {
@@ -234,7 +239,7 @@ impl World {
                         error_code::MESSAGE_TOO_LARGE,
                     ];
                     let mut code = codes[self.rng.usize(0..3)];
-                    if request.payload.len() == 1 {
+                    if request.payload.len() <= 1 {
                         code = codes[0];
                     }
                     self.note("refusal");
@@ -252,7 +257,11 @@ impl World {
         if let Some(Answer::Produced(start, Ok(_))) = self.answers.front() {
             // acks=all answers when the batch is visible.
             let visible = &self.destination.log[..self.destination.visible];
-            if !visible.iter().any(|batch| batch.records[0] == *start) {
+            let is_visible = |batch: &StoredBatch| match batch.records.first() {
+                Some(first) => first == start,
+                None => batch.base == *start as i64,
+            };
+            if !visible.iter().any(is_visible) {
                 return;
             }
         }
@@ -287,7 +296,15 @@ impl World {
                 lineage_last: lineage(end - 1),
                 payload: Rc::new((start..end).collect()),
             });
-            self.link.handle_source(from, span);
+            match span {
+                Some(span) => self.link.handle_source(from, Some(span)),
+                None => {
+                    if self.source_end > from && self.faults.hub {
+                        self.note("gap alone");
+                    }
+                    self.link.handle_source_gap(from, self.source_end);
+                }
+            }
         } else if let Some(request) = self.link.wants_source(self.source_end) {
             self.link.begin_read();
             self.reading = Some(request.from);
@@ -408,6 +425,12 @@ impl World {
                 }
                 next = id + 1;
             }
+            if batch.records.is_empty() {
+                if batch.gap_from != next as i64 {
+                    return Err(format!("gap starts at {}, expected {next}", batch.gap_from));
+                }
+                next = batch.base as u64;
+            }
         }
         if let Some(reason) = self.link.stop_reason() {
             return match self.faults.may_stop {
@@ -500,6 +523,7 @@ fn source_gaps_are_marked_and_nothing_is_repeated() {
         };
         let seen = run(3000..3100, 2000, faults);
         assert!(seen["drop"] > 100, "{seen:?}");
+        assert!(!hub || seen["gap alone"] > 20, "{seen:?}");
     }
 }
 

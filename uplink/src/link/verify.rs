@@ -29,7 +29,7 @@ enum Verdict {
     Stop(StopReason),
 }
 
-impl<P: Clone> Link<P> {
+impl<P: Clone + Default> Link<P> {
     /// The end of the destination log, and how far the source reaches.
     pub fn handle_tail(&mut self, now: Instant, tail: Tail, source: SourceBounds) {
         if self.phase == Phase::Checking {
@@ -167,6 +167,9 @@ impl<P: Clone> Link<P> {
                 delta,
             });
         }
+        if batch.record_count() == 0 {
+            return None;
+        }
         let arrived_with = [delta, delta - gap];
         let delta = arrived_with
             .into_iter()
@@ -220,7 +223,8 @@ impl<P: Clone> Link<P> {
                 attempts: self.refused_in_a_row,
             });
         }
-        if std::mem::take(&mut self.replan) {
+        let is_gap = front.is_some_and(|batch| batch.record_count() == 0);
+        if std::mem::take(&mut self.replan) || (is_gap && !self.compares) {
             self.truncate_plan(0);
         }
         if let Some(lost) = self.slots.iter().position(|slot| slot.lost) {
@@ -247,7 +251,7 @@ impl<P: Clone> Link<P> {
         }
         let batches = self.state.in_flight.iter();
         let mut ending_there = batches.filter(|batch| batch.end == upto);
-        ending_there.next().map(|batch| batch.lineage_last)
+        ending_there.next().and_then(PlannedBatch::lineage_known)
     }
 
     fn is_fresh(&self) -> bool {

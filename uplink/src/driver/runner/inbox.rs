@@ -8,7 +8,7 @@ use super::{Established, Event, Key, RETRY, Refused, Runner, describe};
 use crate::driver::connection::{ConnectionError, Wire};
 use crate::driver::handshake::Prepared;
 use crate::driver::session::{Answer, Session};
-use crate::driver::source::SourceError;
+use crate::driver::source::{Found, SourceError};
 use crate::link::SourceBounds;
 
 impl Runner {
@@ -31,11 +31,18 @@ impl Runner {
             }
             Event::Read(key, from, result) => {
                 self.reads -= 1;
-                let span = self.settle(now, &key, result).flatten();
-                let bytes = span.as_ref().map_or(0, |span| span.payload.len() as u64);
-                self.schedule.charge(&key, bytes);
-                if let Some(entry) = self.entries.get_mut(&key) {
-                    entry.link.handle_source(from, span);
+                let found = self.settle(now, &key, result);
+                if let Some(Found::Records(span)) = &found {
+                    self.schedule.charge(&key, span.payload.len() as u64);
+                }
+                let link = self.entries.get_mut(&key).map(|entry| &mut entry.link);
+                match (link, found) {
+                    (None, _) => {}
+                    (Some(link), Some(Found::Records(span))) => {
+                        link.handle_source(from, Some(span));
+                    }
+                    (Some(link), Some(Found::Gap(upto))) => link.handle_source_gap(from, upto),
+                    (Some(link), None) => link.handle_source(from, None),
                 }
             }
             Event::Reread(key, from, end, result) => {

@@ -54,6 +54,12 @@ impl Peer {
                 message: message.map(str::to_owned),
             })
         };
+        if request.payload.is_empty() {
+            return self.record_gap(request).ok_or(Refusal {
+                code: error_code::INVALID_RECORD,
+                message: Some(REFUSED_OFFSET.to_owned()),
+            });
+        }
         let producer = request.producer;
         let same_id = self.log.iter().rev();
         let of_producer: Vec<_> = same_id
@@ -107,19 +113,43 @@ impl Peer {
         Ok(base)
     }
 
+    /// A gap alone; recording it again changes nothing.
+    fn record_gap(&mut self, request: &Request) -> Option<i64> {
+        assert!(self.hub, "only a hub gets a gap without records");
+        let condition = request.condition;
+        let base = condition.gap_to.expect("no records and no gap");
+        let newest = self.log.last();
+        let is_recorded =
+            newest.is_some_and(|newest| newest.records.is_empty() && newest.base == base);
+        if is_recorded {
+            return Some(base);
+        }
+        if self.end() != condition.expected_offset {
+            return None;
+        }
+        self.log.push(StoredBatch {
+            base,
+            gap_from: condition.expected_offset,
+            records: request.payload.clone(),
+            producer: (-1, -1),
+            sequence: -1,
+        });
+        Some(base)
+    }
+
     pub fn tail(&self) -> Tail {
         let newest = self.log[..self.visible].last();
         Tail {
             log_start: 0,
             log_end: newest.map_or(0, StoredBatch::end),
-            last: newest.map(|batch| {
-                let id = *batch.records.last().expect("batches are never empty");
-                TailRecord {
+            last: newest.and_then(|batch| {
+                let id = *batch.records.last()?;
+                Some(TailRecord {
                     offset: batch.end() - 1,
                     timestamp: timestamp(id),
                     key: None,
                     value: Some(Bytes::copy_from_slice(&id.to_be_bytes())),
-                }
+                })
             }),
         }
     }
