@@ -61,6 +61,9 @@ impl Side {
 /// Acknowledgement times beside those of the disk, over all rounds.
 #[derive(Default)]
 struct Delay {
+    rate: Vec<f64>,
+    cpu_us: Vec<f64>,
+    generator: Vec<f64>,
     puback: [Vec<f64>; 2],
     sync: [Vec<f64>; 2],
     factor: [Vec<f64>; 2],
@@ -69,12 +72,23 @@ struct Delay {
 impl Delay {
     /// Publishes at `rate` between two measurements of the disk, so that what
     /// else the machine does weighs on both.
-    fn measure(&mut self, node: &Node, directory: &Path, rate: f64, length: Duration) -> Outcome {
+    fn measure(
+        &mut self,
+        node: &Node,
+        directory: &Path,
+        pace: (f64, usize),
+        length: Duration,
+    ) -> Outcome {
+        let (rate, burst) = pace;
         #[expect(clippy::cast_precision_loss, reason = "100")]
         let bytes = rate * READING_SIZE as f64;
         let mut syncs = disk::sync_times(directory, bytes, length / 2)?;
-        let mut paced = publish(node.mqtt()?, node.id(), Pace::Rate(rate), length)?;
+        let mut paced = publish(node.mqtt()?, node.id(), Pace::Rate { rate, burst }, length)?;
         syncs.extend(disk::sync_times(directory, bytes, length / 2)?);
+        let count = paced.rate * length.as_secs_f64();
+        self.rate.push(paced.rate);
+        self.cpu_us.push(ratio(paced.used.cpu_s * 1e6, count));
+        self.generator.push(paced.generator_cores);
         for (index, share) in [0.5, 0.99].into_iter().enumerate() {
             let puback = percentile_ms(&mut paced.latencies, share);
             let sync = percentile_ms(&mut syncs, share);
@@ -85,23 +99,26 @@ impl Delay {
         Ok(())
     }
 
-    fn report(&self, report: &mut Report) {
-        for (index, name) in ["p50", "p99"].into_iter().enumerate() {
+    fn report(&self, name: &str, report: &mut Report) {
+        report.median(&format!("{name}: acknowledged per second"), &self.rate);
+        report.median(&format!("{name}: CPU us per publish"), &self.cpu_us);
+        report.median(&format!("{name}: generator cores"), &self.generator);
+        for (index, share) in ["p50", "p99"].into_iter().enumerate() {
             let mut add = |what: String, rounds| report.median(&what, rounds);
-            add(format!("a third: PUBACK {name} ms"), &self.puback[index]);
+            add(format!("{name}: PUBACK {share} ms"), &self.puback[index]);
             add(
-                format!("a third: raw fdatasync {name} ms"),
+                format!("{name}: raw fdatasync {share} ms"),
                 &self.sync[index],
             );
             add(
-                format!("a third: PUBACK to raw fdatasync {name}"),
+                format!("{name}: PUBACK to raw fdatasync {share}"),
                 &self.factor[index],
             );
         }
     }
 }
 
-/// Measures both in turns, then latency at a third of the load.
+/// Measures both in turns, then latency at a third of the rate reached.
 pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
     let length = Duration::from_secs(setting.seconds.unwrap_or(SECONDS));
     report.fact("mosquitto", said(Mosquitto::command().arg("-h")));
@@ -118,7 +135,8 @@ pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
         ),
     );
     let pace = Pace::Window(setting.window);
-    let (mut ours, mut theirs, mut delay) = (Side::default(), Side::default(), Delay::default());
+    let (mut ours, mut theirs) = (Side::default(), Side::default());
+    let (mut singles, mut bursts) = (Delay::default(), Delay::default());
     let mut ratios = Vec::new();
     for round in 0..setting.rounds {
         let scratch = setting.scratch()?;
@@ -137,7 +155,9 @@ pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
         check(&node, reached.acknowledged)?;
         ratios.push(ratio(reached.rate, peer_reached.rate));
 
-        delay.measure(&node, scratch.path(), reached.rate / 3.0, length)?;
+        let rate = setting.rate.unwrap_or(reached.rate / 3.0);
+        singles.measure(&node, scratch.path(), (rate, 1), length)?;
+        bursts.measure(&node, scratch.path(), (rate, setting.window), length)?;
         eprintln!("round {} of {}", round + 1, setting.rounds);
     }
     ours.report("forebay", report);
@@ -147,7 +167,8 @@ pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
         "CPU per publish, forebay to mosquitto",
         ratio(median(&ours.cpu_us), median(&theirs.cpu_us)),
     );
-    delay.report(report);
+    singles.report("paced, one by one", report);
+    bursts.report("paced, a window at once", report);
     Ok(())
 }
 

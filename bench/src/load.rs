@@ -33,9 +33,14 @@ const TRICKLE_STEP: Duration = Duration::from_millis(20);
 pub enum Pace {
     /// Each connection keeps this many publishes in flight.
     Window(usize),
-    /// All connections together send this many per second, whatever is
-    /// acknowledged.
-    Rate(f64),
+    /// All connections together send `rate` per second whatever is
+    /// acknowledged, each connection `burst` at once.
+    Rate {
+        /// Publishes per second.
+        rate: f64,
+        /// Publishes in one write to a socket.
+        burst: usize,
+    },
 }
 
 /// What a load reached while it counted.
@@ -84,7 +89,7 @@ pub fn publish(
 /// Publishes `rate` readings per second at QoS 1 on one connection until
 /// `stop`, and keeps the number of acknowledgements in `count`.
 pub fn trickle(address: SocketAddr, rate: f64, stop: &AtomicBool, count: &AtomicU64) -> Outcome {
-    let mut fleet = Fleet::connect(address, 1, Pace::Rate(rate))?;
+    let mut fleet = Fleet::connect(address, 1, Pace::Rate { rate, burst: 1 })?;
     while !stop.load(Ordering::Relaxed) {
         fleet.drive(Instant::now() + TRICKLE_STEP)?;
         fleet.latencies.clear();

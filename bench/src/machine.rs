@@ -24,6 +24,8 @@ pub struct Setting {
     pub seconds: Option<u64>,
     /// MQTT publishes in flight per connection.
     pub window: usize,
+    /// Publishes per second while latency is measured, if given.
+    pub rate: Option<f64>,
     /// KiB of one Produce request.
     pub batch_kib: usize,
     /// MiB of the backlog.
@@ -42,6 +44,7 @@ impl Setting {
             rounds: args.value("--rounds")?.unwrap_or(3),
             seconds: args.value("--seconds")?,
             window: args.value("--window")?.unwrap_or(16),
+            rate: args.value("--rate")?,
             batch_kib: args.value("--batch-kib")?.unwrap_or(256),
             mib: args.value("--mib")?.unwrap_or(256),
             gib: args.value("--gib")?.unwrap_or(1),

@@ -40,6 +40,7 @@ Options:
   --rounds N      rounds; medians are printed (default 3)
   --seconds N     length of one measurement (default 5; wear 30)
   --window N      ingest: publishes in flight per connection (default 16)
+  --rate N        ingest: load of the latencies (default a third of the rate reached)
   --batch-kib N   produce: size of one request (default 256)
   --mib N         catchup: the backlog (default 256)
   --gib N         idle: the large log (default 1)

@@ -54,7 +54,10 @@ impl Fleet {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags).during("timerfd")?;
         let interval = match pace {
-            Pace::Rate(rate) => Duration::from_secs_f64(f64::from(count) / rate),
+            #[expect(clippy::cast_precision_loss, reason = "a handful")]
+            Pace::Rate { rate, burst } => {
+                Duration::from_secs_f64(f64::from(count) * burst as f64 / rate)
+            }
             Pace::Window(_) => Duration::ZERO,
         };
         let started = Instant::now();
@@ -67,7 +70,7 @@ impl Fleet {
             epoll::add(&epoll, &publisher.stream, tag, epoll::EventFlags::IN).during("epoll")?;
             publishers.push(publisher);
         }
-        if matches!(pace, Pace::Rate(_)) {
+        if matches!(pace, Pace::Rate { .. }) {
             let tag = epoll::EventData::new_u64(TIMER);
             epoll::add(&epoll, &timer, tag, epoll::EventFlags::IN).during("epoll")?;
             tick(&timer)?;
@@ -115,10 +118,15 @@ impl Fleet {
         let mut expirations = [0; 8];
         // Reading only disarms the level; how many ticks passed does not matter.
         let _ = rustix::io::read(&self.timer, &mut expirations);
-        let now = Instant::now();
+        let Pace::Rate { burst, .. } = self.pace else {
+            return Ok(());
+        };
         for publisher in &mut self.publishers {
+            let now = Instant::now();
             while publisher.due <= now {
-                publisher.push(now);
+                for _ in 0..burst {
+                    publisher.push(now);
+                }
                 publisher.due += self.interval;
             }
             publisher.flush().during("publish")?;
