@@ -388,6 +388,7 @@ fn new_uplink(
         batch_bytes: DEFAULT_BATCH_BYTES,
         incarnation: identity.bytes(),
         retention_bytes: config.storage.retention.size,
+        keep_free: config.storage.retention.keep_free,
     };
     Uplink::new(storage.clone(), settings).map_err(|error| NodeError::part("uplink")(&error))
 }

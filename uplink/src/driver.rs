@@ -52,6 +52,8 @@ pub struct UplinkConfig {
     /// Bytes that retention lets the log grow to, if it is limited; used to
     /// estimate how long the buffer lasts.
     pub retention_bytes: Option<u64>,
+    /// Bytes of the disk that the log leaves free, for the same estimate.
+    pub keep_free: u64,
 }
 
 /// Why an [`UplinkConfig`] is refused.

@@ -1,6 +1,7 @@
 //! What the uplink tells about itself.
 
-use std::time::SystemTime;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant, SystemTime};
 
 /// One partition's link.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -34,17 +35,20 @@ pub struct UplinkStatus {
     pub lag_records: u64,
     /// Sum of `lag_bytes`.
     pub lag_bytes: u64,
-    /// Records acknowledged by the destination per second, averaged over
-    /// about ten seconds.
+    /// Records acknowledged by the destination per second over the last ten
+    /// seconds.
     pub drain_records_per_second: f64,
-    /// Records that became durable in forwarded topics per second, averaged
-    /// over about ten seconds.
+    /// Records that became durable in forwarded topics per second over the last
+    /// ten seconds.
     pub ingest_records_per_second: f64,
-    /// Stored bytes that forwarded topics grew by per second, averaged over
-    /// about a minute.
+    /// Stored bytes that forwarded topics grew by per second over the last
+    /// minute, or since the first record came.
     pub ingest_bytes_per_second: f64,
-    /// Hours until the buffer is full at this rate with the link down; `None`
-    /// when nothing comes in.
+    /// Hours until the buffer is full if the link is down from here on and
+    /// `ingest_bytes_per_second` stays: the smaller of what retention by size
+    /// leaves for records that are not delivered and the free disk above
+    /// `keep_free`, divided by the rate. `None` when less than one byte a
+    /// second comes in.
     pub buffer_hours_left: Option<f64>,
     /// The newest failure of the connection or of a link.
     pub last_error: Option<String>,
@@ -52,37 +56,57 @@ pub struct UplinkStatus {
     pub connected_since: Option<SystemTime>,
 }
 
-/// A rate that forgets exponentially: after `memory` seconds the weight of a
-/// sample has fallen to about a third.
+/// Most samples that a [`Window`] keeps: twice what a minute of one-second
+/// ticks needs. Beyond them the oldest go first and the window is shorter.
+const MAX_SAMPLES: usize = 128;
+
+/// A rate over the newest `span`, or over the time since the first amount
+/// came, if that is shorter. It tells the truth from the second sample on: an
+/// average that forgets exponentially starts at zero and needs the whole span
+/// to arrive, which shows as a buffer of weeks that melts to days.
 #[derive(Debug, Clone)]
-pub(crate) struct Rate {
-    memory: f64,
-    value: Option<f64>,
+pub(crate) struct Window {
+    span: Duration,
+    /// When a sample was taken and the sum of all amounts by then.
+    samples: VecDeque<(Instant, f64)>,
+    total: f64,
 }
 
-impl Rate {
-    pub(crate) fn new(memory_seconds: f64) -> Self {
-        Rate {
-            memory: memory_seconds,
-            value: None,
+impl Window {
+    pub(crate) fn new(span: Duration) -> Self {
+        Window {
+            span,
+            samples: VecDeque::new(),
+            total: 0.0,
         }
     }
 
-    /// Adds `amount` that came within `seconds`.
-    pub(crate) fn add(&mut self, amount: f64, seconds: f64) {
-        if seconds <= 0.0 {
-            return;
+    /// Adds `amount` that came since the sample before.
+    pub(crate) fn add(&mut self, now: Instant, amount: f64) {
+        self.total += amount;
+        if self.total == 0.0 {
+            // Nothing has come yet: the window begins with what comes first.
+            self.samples.clear();
         }
-        let sample = amount / seconds;
-        let weight = 1.0 - (-seconds / self.memory).exp();
-        self.value = Some(match self.value {
-            None => sample,
-            Some(value) => value + (sample - value) * weight,
-        });
+        self.samples.push_back((now, self.total));
+        let second = |samples: &VecDeque<(Instant, f64)>| samples.get(1).map(|sample| sample.0);
+        while self.samples.len() > MAX_SAMPLES
+            || second(&self.samples).is_some_and(|at| at + self.span <= now)
+        {
+            self.samples.pop_front();
+        }
     }
 
     pub(crate) fn per_second(&self) -> f64 {
-        self.value.unwrap_or(0.0)
+        let (Some(first), Some(last)) = (self.samples.front(), self.samples.back()) else {
+            return 0.0;
+        };
+        let seconds = last.0.saturating_duration_since(first.0).as_secs_f64();
+        if seconds > 0.0 {
+            (last.1 - first.1) / seconds
+        } else {
+            0.0
+        }
     }
 }
 
@@ -96,14 +120,51 @@ pub(crate) fn hours_left(room: u64, bytes_per_second: f64) -> Option<f64> {
 mod tests {
     use super::*;
 
+    /// One sample a second with the given amounts; the rate after each.
+    fn rates(span: u64, amounts: &[f64]) -> Vec<f64> {
+        let mut window = Window::new(Duration::from_secs(span));
+        let start = Instant::now();
+        let at = |n: usize| start + Duration::from_secs(n as u64);
+        let add = |(n, amount): (usize, &f64)| {
+            window.add(at(n), *amount);
+            window.per_second()
+        };
+        amounts.iter().enumerate().map(add).collect()
+    }
+
     #[test]
-    fn a_rate_settles_on_a_steady_flow() {
-        let mut rate = Rate::new(10.0);
-        rate.add(0.0, 1.0);
-        for _ in 0..60 {
-            rate.add(500.0, 1.0);
-        }
-        assert!((rate.per_second() - 500.0).abs() < 5.0);
+    fn a_rate_is_right_from_the_first_second_of_flow() {
+        let idle_then_steady = [0.0, 0.0, 0.0, 500.0, 500.0, 500.0];
+        let expected = [0.0, 0.0, 0.0, 500.0, 500.0, 500.0];
+        assert_eq!(rates(60, &idle_then_steady), expected);
+    }
+
+    #[test]
+    fn a_rate_covers_the_newest_span_and_no_more() {
+        assert_eq!(
+            rates(4, &[0.0, 8.0, 0.0, 0.0, 0.0, 0.0, 0.0, 4.0]),
+            [0.0, 8.0, 4.0, 8.0 / 3.0, 2.0, 0.0, 0.0, 1.0]
+        );
+    }
+
+    #[test]
+    fn samples_beyond_the_limit_shorten_the_window() {
+        let amounts = vec![3.0; 10 * MAX_SAMPLES];
+        let rates = rates(3600, &amounts);
+        assert_eq!(rates.last(), Some(&3.0));
+    }
+
+    #[test]
+    fn the_estimate_does_not_melt_while_the_flow_is_steady() {
+        // A gateway with 1 GiB of buffer and 5 kB/s, as in the demo.
+        let mut amounts = vec![0.0];
+        amounts.extend([5_000.0; 120]);
+        let hours = rates(60, &amounts)
+            .into_iter()
+            .filter_map(|rate| hours_left(1 << 30, rate));
+        let hours: Vec<f64> = hours.collect();
+        assert_eq!(hours.len(), 120);
+        assert!(hours.iter().all(|hours| (59.6..59.7).contains(hours)));
     }
 
     #[test]

@@ -1,61 +1,66 @@
 //! The status out of the links and the storage.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use forebay_storage::Stats;
 
 use super::runner::{Entry, Key, Runner};
-use crate::status::{PartitionStatus, Rate, UplinkStatus, hours_left};
+use crate::status::{PartitionStatus, UplinkStatus, Window, hours_left};
 
-/// Seconds over which record rates are averaged: quiet enough to read, quick
+/// Time over which record rates are averaged: quiet enough to read, quick
 /// enough to see an outage.
-const RATE_SECONDS: f64 = 10.0;
-/// Seconds over which the growth of the buffer is averaged, since the hours
+const RATE_SPAN: Duration = Duration::from_secs(10);
+/// Time over which the growth of the buffer is averaged, since the hours
 /// left are for planning.
-const GROWTH_SECONDS: f64 = 60.0;
+const GROWTH_SPAN: Duration = Duration::from_secs(60);
 
 /// Measures rates from one sample to the next.
 pub struct Meter {
-    sampled_at: Instant,
+    /// Whether a first sample was taken. What was stored before it is backlog,
+    /// what a partition holds that appears later has just come in.
+    sampled: bool,
     /// Cursor and log end per partition at the newest sample.
     before: BTreeMap<Key, (u64, u64)>,
-    drain: Rate,
-    ingest: Rate,
-    growth: Rate,
+    drain: Window,
+    ingest: Window,
+    growth: Window,
 }
 
 impl Meter {
-    pub fn new(now: Instant) -> Self {
+    pub fn new() -> Self {
         Meter {
-            sampled_at: now,
+            sampled: false,
             before: BTreeMap::new(),
-            drain: Rate::new(RATE_SECONDS),
-            ingest: Rate::new(RATE_SECONDS),
-            growth: Rate::new(GROWTH_SECONDS),
+            drain: Window::new(RATE_SPAN),
+            ingest: Window::new(RATE_SPAN),
+            growth: Window::new(GROWTH_SPAN),
         }
     }
 
     /// Takes a sample.
     pub fn sample(&mut self, now: Instant, entries: &BTreeMap<Key, Entry>) {
-        let seconds = now.duration_since(self.sampled_at).as_secs_f64();
-        self.sampled_at = now;
         let (mut drained, mut ingested, mut grown) = (0.0, 0.0, 0.0);
         for (key, entry) in entries {
-            let log_end = entry.partition.offsets().high_watermark;
+            let offsets = entry.partition.offsets();
+            let log_end = offsets.high_watermark;
             let acked = entry.link.acked();
-            if let Some((acked_before, end_before)) = self.before.get(key) {
-                drained += acked.saturating_sub(*acked_before) as f64;
-                let records = log_end.saturating_sub(*end_before) as f64;
+            let new = (offsets.log_start, offsets.log_start);
+            let before = self.before.get(key).copied();
+            let before = before.or(self.sampled.then_some(new));
+            if let Some((acked_before, end_before)) = before {
+                drained += acked.saturating_sub(acked_before) as f64;
+                let records = log_end.saturating_sub(end_before) as f64;
                 ingested += records;
                 grown += records * record_bytes(entry);
             }
             self.before.insert(key.clone(), (acked, log_end));
         }
         self.before.retain(|key, _| entries.contains_key(key));
-        self.drain.add(drained, seconds);
-        self.ingest.add(ingested, seconds);
-        self.growth.add(grown, seconds);
+        self.sampled = true;
+        self.drain.add(now, drained);
+        self.ingest.add(now, ingested);
+        self.growth.add(now, grown);
     }
 
     /// The status of all links.
@@ -68,7 +73,8 @@ impl Meter {
         let by_retention = runner
             .retention_bytes()
             .map(|limit| limit.saturating_sub(lag_bytes));
-        let room = by_retention.map_or(stats.free_bytes, |room| room.min(stats.free_bytes));
+        let free = stats.free_bytes.saturating_sub(runner.keep_free());
+        let room = by_retention.map_or(free, |room| room.min(free));
         let growth = self.growth.per_second();
         let of_a_link = || {
             let links = runner.entries.values();

@@ -145,7 +145,7 @@ impl Runner {
             inbox: Some((event_inbox, wire_inbox)),
             committed: Arc::default(),
             status,
-            meter: Meter::new(now),
+            meter: Meter::new(),
             connected_since: None,
             last_error: None,
             rng: fastrand::Rng::new(),
@@ -533,6 +533,11 @@ impl Runner {
     /// Bytes that retention lets the log grow to.
     pub fn retention_bytes(&self) -> Option<u64> {
         self.config.retention_bytes
+    }
+
+    /// Bytes of the disk that the log leaves free.
+    pub fn keep_free(&self) -> u64 {
+        self.config.keep_free
     }
 }
 
