@@ -46,7 +46,12 @@ impl SledView {
 
     /// Removes what is there and opens an empty tree.
     pub fn create(dir: &Path) -> Result<Self, String> {
-        match fs::remove_dir_all(dir) {
+        let removed = match fs::remove_dir_all(dir) {
+            // A view is a cache: whatever stands in its place may go.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => fs::remove_file(dir),
+            removed => removed,
+        };
+        match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.to_string()),
             _ => {}
         }
@@ -181,4 +186,18 @@ fn checksum(dir: &Path) -> io::Result<u32> {
         }
     }
     Ok(crc)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_in_the_place_of_the_view_gives_way() {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = scratch.path().join("state");
+        fs::write(&dir, b"not a view").unwrap();
+        SledView::create(&dir).unwrap();
+        assert!(dir.is_dir());
+    }
 }
