@@ -1,6 +1,6 @@
 //! Recovers one partition.
 
-use super::scan::{Expectation, Scan, last_nonzero, scan, unsalted_end};
+use super::scan::{Expectation, Scan, last_nonzero, newest_closed_group, scan, unsalted_end};
 use crate::disk::{Disk, write_all_at};
 use crate::gap::{Gap, GapReason};
 use crate::keys::Mark;
@@ -45,11 +45,16 @@ pub(super) fn recover(disk: &dyn Disk, log: &Log, known: &Known, closed: u64) ->
     let mark = known.mark.unwrap_or_default();
     let (candidates, aside_end) = candidates(disk, log, &mut found)?;
     let mut segments = Vec::with_capacity(candidates.len());
-    let mut end = known.log_start.min(
-        candidates
-            .first()
-            .map_or(u64::MAX, |first| first.header.base_offset),
-    );
+    let first_base = candidates
+        .first()
+        .map_or(u64::MAX, |first| first.header.base_offset);
+    // The journal has no log start of its own: it begins with its oldest
+    // segment, and the replay knows whether one is missing before that.
+    let mut end = if log.is_journal() && !candidates.is_empty() {
+        first_base
+    } else {
+        known.log_start.min(first_base)
+    };
     let mut max_index = mark.next_index;
     let mut must_roll = false;
     for (at, candidate) in candidates.iter().enumerate() {
@@ -65,6 +70,9 @@ pub(super) fn recover(disk: &dyn Disk, log: &Log, known: &Known, closed: u64) ->
         must_roll = recovered.must_roll;
         end = recovered.segment.end_offset();
         segments.push(Arc::new(recovered.segment));
+    }
+    if log.is_journal() && found.last_group == 0 {
+        found.last_group = newest_group_of_sealed(disk, &segments)?;
     }
     let start = known.log_start.max(
         segments
@@ -99,6 +107,20 @@ pub(super) fn recover(disk: &dyn Disk, log: &Log, known: &Known, closed: u64) ->
         write_report(disk, log, &found);
     }
     Ok(found)
+}
+
+/// Returns the newest group that the segments before the last one close. The
+/// last one is empty when the power went away between its header and its first
+/// frames; the groups acknowledged before are closed all the same.
+fn newest_group_of_sealed(disk: &dyn Disk, segments: &[Arc<Segment>]) -> io::Result<u64> {
+    for segment in segments.iter().rev().skip(1) {
+        let file = segment.file(disk)?;
+        let newest = newest_closed_group(&*file, segment.header.salt, segment.length())?;
+        if newest > 0 {
+            return Ok(newest);
+        }
+    }
+    Ok(0)
 }
 
 /// Names between a partition's directory and the data directory: the

@@ -146,6 +146,17 @@ fn good_frames(file: &dyn DiskFile, salt: u64, file_len: u64) -> io::Result<Vec<
     }
 }
 
+/// Returns the newest group that a frame of this journal segment closes.
+pub(super) fn newest_closed_group(file: &dyn DiskFile, salt: u64, length: u64) -> io::Result<u64> {
+    let frames = good_frames(file, salt, length)?;
+    Ok(frames
+        .iter()
+        .filter(|frame| frame.closes)
+        .map(|frame| frame.group)
+        .max()
+        .unwrap_or(0))
+}
+
 fn seen(frame: &Frame) -> Seen {
     let max_timestamp = match frame.header.kind {
         FrameKind::Gap => NO_TIMESTAMP,
