@@ -119,3 +119,21 @@ fn a_journal_that_begins_with_a_snapshot_is_not_reported_as_damaged() {
     assert_eq!(storage.stats().alarms, Vec::<String>::new());
     assert_eq!(storage.get(b"b/number").unwrap(), [59; 600]);
 }
+
+#[test]
+fn a_deleted_topic_does_not_come_back_after_a_power_cut() {
+    for seed in 0..40 {
+        let disk = SimDisk::new(seed);
+        let (storage, _) = open(&disk);
+        transactions(&storage, 3);
+        storage.delete_topic("t").unwrap();
+        assert!(storage.wait(storage.fence()));
+        let after = disk.crash(seed);
+        let (storage, report) = open(&after);
+        assert!(
+            storage.topic("t").is_none(),
+            "seed {seed}: {:?}",
+            report.notes
+        );
+    }
+}

@@ -118,7 +118,11 @@ impl Catalog {
         };
         if partitions == 0 {
             disk.remove_dir_all(dir)?;
-            return Ok(());
+            // The tombstone is removed behind this, so the files must be gone for certain.
+            return match dir.parent() {
+                Some(topics) => disk.fsync_dir(topics),
+                None => Ok(()),
+            };
         }
         if self.entries.iter().any(|entry| entry.identity.name == name) {
             self.notes.push(format!(

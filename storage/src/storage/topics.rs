@@ -205,14 +205,20 @@ impl Inner {
     pub fn remove_topic_files(&self, name: &str, id: &[u8; 16]) {
         let core = &self.core;
         let dir = topic_dir(&core.config.data_dir, name, id);
-        match core.disk.remove_dir_all(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+        // The tombstone goes after the files for certain: files that come back
+        // without it are taken for a topic that the state lost.
+        let removed = match core.disk.remove_dir_all(&dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => core.disk.fsync_dir(&core.config.data_dir.join("topics")),
+        };
+        match removed {
+            Err(error) => {
                 core.alarm(format!(
                     "directory {} of a deleted topic cannot be removed: {error}",
                     dir.display()
                 ));
             }
-            _ => {
+            Ok(()) => {
                 let removed = core.journal_ops(vec![Op {
                     key: keys::tombstone_key(id),
                     value: None,
