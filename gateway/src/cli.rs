@@ -9,6 +9,7 @@ pub mod moment;
 pub mod status;
 pub mod tail;
 pub mod topic;
+pub mod uplink;
 
 use std::fmt;
 use std::future::Future;
@@ -78,6 +79,9 @@ file, line, key, value and what was expected.")]
     Status(status::StatusArgs),
     /// Compare a gateway's topics with their copies at the hub
     Audit(audit::AuditArgs),
+    /// Start a stopped link to the hub over
+    #[command(subcommand)]
+    Uplink(uplink::UplinkCommand),
 }
 
 #[derive(Debug, Args)]
@@ -144,6 +148,7 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Tail(args) => client_command(tail::execute(args)),
         Command::Status(args) => client_command(status::execute(args)),
         Command::Audit(args) => client_command(audit::execute(args)),
+        Command::Uplink(command) => uplink::run(&command),
     }
 }
 

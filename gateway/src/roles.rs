@@ -180,7 +180,8 @@ fn tell_recovery(path: &Path, report: &RecoveryReport) {
     );
 }
 
-fn storage_config(config: &Config) -> forebay_storage::Config {
+/// The log as the configuration wants it.
+pub(crate) fn storage_config(config: &Config) -> forebay_storage::Config {
     let wanted = &config.storage;
     let mut resolved = forebay_storage::Config::new(&config.node.data_dir);
     resolved.commit_linger = wanted.commit_linger;

@@ -12,6 +12,8 @@ mod gaps;
 mod publisher;
 #[path = "uplink/relay.rs"]
 mod relay;
+#[path = "uplink/reset.rs"]
+mod reset;
 #[path = "uplink/site.rs"]
 mod site;
 #[path = "uplink/stops.rs"]

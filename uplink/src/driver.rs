@@ -22,7 +22,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::rules::TopicRule;
-use crate::state;
+use crate::state::{self, PartitionState};
 use crate::status::UplinkStatus;
 
 /// Largest batch before compression by default: the size up to which every
@@ -131,6 +131,36 @@ impl Uplink {
     pub fn status(&self) -> UplinkStatus {
         self.status.lock().clone()
     }
+}
+
+/// A link that the state of the storage remembers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredLink {
+    /// Source topic.
+    pub topic: String,
+    /// Partition.
+    pub partition: u32,
+    /// Every record below this source offset is delivered; `None` when the
+    /// cursor cannot be read.
+    pub acked: Option<u64>,
+}
+
+/// The links of a site that have a cursor, by topic and partition. Links of
+/// topics that no longer exist are among them.
+pub fn stored_links(storage: &Storage, site: &str) -> Vec<StoredLink> {
+    let cursors = storage.scan_prefix(&state::prefix(site));
+    let link = |(key, bytes): (Vec<u8>, Vec<u8>)| {
+        let (topic, partition) = state::parse_key(&key)?;
+        let state = PartitionState::decode(&bytes).ok();
+        Some(StoredLink {
+            topic,
+            partition,
+            acked: state.map(|state| state.acked),
+        })
+    };
+    let mut links: Vec<_> = cursors.into_iter().filter_map(link).collect();
+    links.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+    links
 }
 
 /// Forgets the cursor of one link, after an operator decided that it starts

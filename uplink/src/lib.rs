@@ -29,6 +29,6 @@ pub mod schedule;
 pub mod state;
 pub mod status;
 
-pub use driver::{Uplink, UplinkConfig, UplinkError};
+pub use driver::{StoredLink, Uplink, UplinkConfig, UplinkError, reset_link, stored_links};
 pub use rules::TopicRule;
 pub use status::{PartitionStatus, UplinkStatus};

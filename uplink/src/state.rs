@@ -277,6 +277,19 @@ pub fn key(destination: &str, topic: &str, partition: u32) -> Vec<u8> {
     format!("u/{destination}/{topic}/{partition}").into_bytes()
 }
 
+/// What the keys of all links to one destination begin with.
+pub fn prefix(destination: &str) -> Vec<u8> {
+    format!("u/{destination}/").into_bytes()
+}
+
+/// The topic and the partition out of a [`key`].
+pub fn parse_key(key: &[u8]) -> Option<(String, u32)> {
+    let text = std::str::from_utf8(key).ok()?;
+    let mut parts = text.rsplitn(3, '/');
+    let partition = parts.next()?.parse().ok()?;
+    Some((parts.next()?.to_owned(), partition))
+}
+
 struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,

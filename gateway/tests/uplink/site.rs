@@ -62,6 +62,12 @@ impl Site {
         gateway.expect("it is started again after a kill")
     }
 
+    /// The gateway's configuration file.
+    pub fn gateway_config(&self) -> String {
+        let file = self.scratch.path().join("gateway/node.toml");
+        file.to_str().expect("scratch paths are UTF-8").to_owned()
+    }
+
     /// SIGKILL, then a start on the same data directory.
     pub fn kill_hub(&mut self) {
         self.hub = None;
@@ -82,7 +88,13 @@ impl Site {
         self.start_hub();
     }
 
-    fn start_gateway(&mut self) {
+    /// SIGTERM, and the end that it asks for.
+    pub fn stop_gateway(&mut self) {
+        let gateway = self.gateway.take().expect("it runs");
+        assert_eq!(gateway.terminate().code(), Some(0));
+    }
+
+    pub fn start_gateway(&mut self) {
         let gateway = start_gateway(&self.scratch, self.name, &self.relay);
         *self.mqtt.lock().expect("no panic under the lock") = socket(&gateway, "mqtt");
         self.gateway = Some(gateway);

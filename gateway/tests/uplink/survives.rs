@@ -73,7 +73,7 @@ fn every_acknowledged_reading_arrives_once_in_spite_of_cuts_and_kills() {
         }
     }
     assert_eq!(acknowledged.len(), READINGS);
-    assert_eq!(site.relay.lost_answers(), 3);
+    assert!(site.relay.lost_answers() >= 3);
 
     let audit = site.drained(READINGS as u64);
     assert_eq!(audit["clean"], true, "{audit}");

@@ -40,6 +40,14 @@ fn sample() -> PartitionState {
 }
 
 #[test]
+fn a_key_tells_topic_and_partition() {
+    let stored = key("press-shop.1", "line.2", 13);
+    assert!(stored.starts_with(&prefix("press-shop.1")));
+    assert_eq!(parse_key(&stored), Some(("line.2".to_owned(), 13)));
+    assert_eq!(parse_key(b"u/site/topic/x"), None);
+}
+
+#[test]
 fn state_survives_a_round_trip() {
     let state = sample();
     assert_eq!(PartitionState::decode(&state.encode()), Ok(state));
