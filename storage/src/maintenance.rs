@@ -174,7 +174,7 @@ fn fill_log(core: &Core, log: &Log) {
 }
 
 impl Log {
-    /// Returns the durable end for the journal.
+    /// Returns the durable end for the journal, all of it from between two windows.
     fn mark(&self) -> Mark {
         let segments = self.segments.read();
         let end_offset = self.visible();
@@ -206,3 +206,6 @@ impl Core {
         Ok(self.state.append(self, ops, size))
     }
 }
+
+#[cfg(test)]
+mod tests;

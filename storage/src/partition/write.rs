@@ -143,6 +143,9 @@ impl Log {
     /// Makes a synced part visible.
     pub fn publish(&self, written: Written) {
         let end = written.extent.end_offset;
+        // A mark reads all of these under the same lock: one whose offset is
+        // older than its position would hide acknowledged records after a crash.
+        let _segments = self.segments.write();
         self.next_index.store(written.next_index, Ordering::Release);
         written
             .segment
