@@ -14,13 +14,18 @@ const IDLE_LOOK: Duration = Duration::from_secs(1);
 /// A partition and what the window takes from it.
 type Part = (Arc<Log>, Taken);
 
-/// Ends the process when the commit thread panics: without it nothing becomes durable.
-struct PanicGuard<'a>(&'a Core);
+/// Ends the process when its thread panics: without the commit thread nothing
+/// becomes durable, without upkeep the disk fills up unseen.
+pub(crate) struct PanicGuard<'a> {
+    pub core: &'a Core,
+    pub thread: &'static str,
+}
 
 impl Drop for PanicGuard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.fatal("the commit thread panicked");
+            self.core
+                .fatal(&format!("the {} thread panicked", self.thread));
         }
     }
 }
@@ -28,7 +33,10 @@ impl Drop for PanicGuard<'_> {
 impl Core {
     /// Runs until closed or failed.
     pub fn run_commit_thread(&self) {
-        let _guard = PanicGuard(self);
+        let _guard = PanicGuard {
+            core: self,
+            thread: "commit",
+        };
         loop {
             {
                 let mut gathering = self.gathering.lock();
@@ -43,7 +51,7 @@ impl Core {
             if !linger.is_zero() && !self.closing.load(Ordering::Acquire) {
                 std::thread::sleep(linger);
             }
-            if !self.commit_window() {
+            if !self.commit_window() && self.failed.load(Ordering::Acquire) {
                 return;
             }
         }

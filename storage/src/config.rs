@@ -1,5 +1,7 @@
 //! What a node decides about its log.
 
+use std::io::{self, Write};
+use std::panic::catch_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -121,8 +123,10 @@ impl Config {
 const EXIT_IO_ERROR: i32 = 74;
 
 fn exit_process(message: &str) {
-    tracing::error!("{message}");
-    eprintln!("forebay: {message}");
+    // The log may lie on the disk that failed: no error of it may keep the
+    // process alive, which nothing would acknowledge any more.
+    let _ = catch_unwind(|| tracing::error!("{message}"));
+    let _ = writeln!(io::stderr(), "forebay: {message}");
     std::process::exit(EXIT_IO_ERROR);
 }
 
