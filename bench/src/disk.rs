@@ -7,11 +7,11 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::fs::fdatasync;
+use rustix::fs::{FallocateFlags, fallocate, fdatasync};
 use xtask::failure::{During, Outcome};
 
-/// Bytes of the file that is overwritten in turns.
-const FILE_SIZE: u64 = 256 << 20;
+/// Bytes of the file that is written.
+const FILE_SIZE: u64 = 512 << 20;
 
 /// Makes a file whose blocks are all written, so that a write to it changes no
 /// metadata: the fastest that the disk can do.
@@ -26,9 +26,31 @@ fn prepared(directory: &Path) -> Outcome<File> {
     Ok(file)
 }
 
+/// Makes a file whose blocks are allocated and not written, as a hub's log is:
+/// each first write to a block is also a change of metadata.
+fn allocated(directory: &Path) -> Outcome<File> {
+    let path = directory.join("raw");
+    let file = File::create(&path).during(path.display())?;
+    fallocate(&file, FallocateFlags::empty(), 0, FILE_SIZE).during(path.display())?;
+    fdatasync(&file).during(path.display())?;
+    Ok(file)
+}
+
+/// What the raw writes go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blocks {
+    /// Blocks that hold data; they are overwritten in turns.
+    Written,
+    /// Blocks of fallocate, each written once; the measurement ends with them.
+    Allocated,
+}
+
 /// Bytes per second of sequential writes of `size`, each followed by fdatasync.
-pub fn bandwidth(directory: &Path, size: usize, length: Duration) -> Outcome<f64> {
-    let file = prepared(directory)?;
+pub fn bandwidth(directory: &Path, blocks: Blocks, size: usize, length: Duration) -> Outcome<f64> {
+    let file = match blocks {
+        Blocks::Written => prepared(directory)?,
+        Blocks::Allocated => allocated(directory)?,
+    };
     let block = vec![0x5a; size];
     let started = Instant::now();
     let mut written = 0u64;
@@ -39,12 +61,16 @@ pub fn bandwidth(directory: &Path, size: usize, length: Duration) -> Outcome<f64
         written += size as u64;
         at += size as u64;
         if at + size as u64 > FILE_SIZE {
+            if blocks == Blocks::Allocated {
+                break;
+            }
             at = 0;
         }
     }
+    let elapsed = started.elapsed().as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52 bytes")]
     let written = written as f64;
-    Ok(written / started.elapsed().as_secs_f64())
+    Ok(written / elapsed)
 }
 
 /// Times of fdatasync while `bytes_per_second` arrive: each sync carries what

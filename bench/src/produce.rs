@@ -7,7 +7,7 @@ use xtask::failure::Outcome;
 use xtask::node::{Node, Spec};
 
 use crate::device;
-use crate::disk;
+use crate::disk::{self, Blocks};
 use crate::figures::{Report, ratio};
 use crate::load::{self, RECORD_SIZE};
 use crate::machine::Setting;
@@ -19,8 +19,7 @@ const SECONDS: u64 = 5;
 /// Bytes that are produced in one round.
 const TOTAL: u64 = 512 << 20;
 
-/// Measures Produce between two measurements of the disk, the second one with
-/// the mean commit size of that run.
+/// Measures Produce, then the disk with the mean commit size of that run.
 pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
     let length = Duration::from_secs(setting.seconds.unwrap_or(SECONDS));
     report.fact(
@@ -33,8 +32,13 @@ pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
         ),
     );
     report.fact("forebay settings", "role broker, defaults");
-    report.fact("raw", "a file written before, write + fdatasync in turns");
+    report.fact(
+        "raw",
+        "write + fdatasync in turns, the mean commit at a time, over written blocks and \
+         into blocks of fallocate",
+    );
     let (mut rates, mut raws, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut firsts, mut first_ratios) = (Vec::new(), Vec::new());
     let (mut commits, mut cpu, mut written) = (Vec::new(), Vec::new(), Vec::new());
     let (mut device, mut resident) = (Vec::new(), Vec::new());
     for round in 0..setting.rounds {
@@ -55,10 +59,14 @@ pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
             clippy::cast_sign_loss,
             reason = "megabytes"
         )]
-        let raw = disk::bandwidth(scratch.path(), (commit as usize).max(1), length)?;
+        let size = (commit as usize).max(1);
+        let raw = disk::bandwidth(scratch.path(), Blocks::Written, size, length)?;
+        let first = disk::bandwidth(scratch.path(), Blocks::Allocated, size, length)?;
         rates.push(rate / 1e6);
         raws.push(raw / 1e6);
+        firsts.push(first / 1e6);
         ratios.push(ratio(rate, raw));
+        first_ratios.push(ratio(rate, first));
         commits.push(commit / 1e3);
         cpu.push(used.cpu_s / (total / 1e9));
         written.push(used.written / total);
@@ -67,8 +75,10 @@ pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
         eprintln!("round {} of {}", round + 1, setting.rounds);
     }
     report.median("produce MB/s", &rates);
-    report.median("raw write and fdatasync MB/s", &raws);
-    report.median("produce to raw", &ratios);
+    report.median("raw over written blocks MB/s", &raws);
+    report.median("raw into allocated blocks MB/s", &firsts);
+    report.median("produce to raw over written blocks", &ratios);
+    report.median("produce to raw into allocated blocks", &first_ratios);
     report.median("mean commit KB", &commits);
     report.median("CPU s per GB", &cpu);
     report.median("resident MiB", &resident);
