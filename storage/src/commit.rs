@@ -6,10 +6,7 @@ use crate::partition::{Log, Taken, Written};
 use crate::ticket::Ticket;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
-
-/// How often an idle commit thread looks whether it has to stop.
-const IDLE_LOOK: Duration = Duration::from_secs(1);
+use std::time::Instant;
 
 /// A partition and what the window takes from it.
 type Part = (Arc<Log>, Taken);
@@ -44,7 +41,7 @@ impl Core {
                     if self.closing.load(Ordering::Acquire) {
                         return;
                     }
-                    self.work.wait_for(&mut gathering, IDLE_LOOK);
+                    self.work.wait(&mut gathering);
                 }
             }
             let linger = self.config.commit_linger;
@@ -169,6 +166,7 @@ impl Core {
             self.committed.store(window, Ordering::Release);
             self.done.notify_all();
         }
+        self.note_activity();
         self.state.apply_if_many(self);
         for listener in self.listeners.read().iter() {
             listener(Ticket(window));

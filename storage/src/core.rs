@@ -56,9 +56,13 @@ pub(crate) struct Core {
     /// Estimate of the free space, lowered by what is written since the last look.
     pub free_bytes: AtomicU64,
     pub meters: Meters,
-    /// Where the maintenance thread sleeps.
+    /// Where the upkeep thread sleeps.
     pub upkeep: Mutex<()>,
     pub upkeep_wake: Condvar,
+    /// Whether the upkeep thread sleeps long because there was nothing to do.
+    pub upkeep_idles: AtomicBool,
+    /// Whether a segment is short of zeros ahead.
+    pub wants_zeros: AtomicBool,
     alarms: Mutex<VecDeque<String>>,
 }
 
@@ -94,6 +98,8 @@ impl Core {
             meters: Meters::default(),
             upkeep: Mutex::new(()),
             upkeep_wake: Condvar::new(),
+            upkeep_idles: AtomicBool::new(false),
+            wants_zeros: AtomicBool::new(false),
             alarms: Mutex::new(VecDeque::new()),
         }
     }

@@ -1,5 +1,6 @@
 //! The background thread: zeros ahead, marks, the view, retention.
 
+use crate::commit::PanicGuard;
 use crate::config::Preallocation;
 use crate::core::Core;
 use crate::error::AppendError;
@@ -8,57 +9,112 @@ use crate::partition::Log;
 use crate::state::Op;
 use crate::storage::Inner;
 use crate::ticket::Ticket;
-use std::sync::Weak;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-/// How often segments are looked at for zeros: at 10 MB/s a partition uses up
-/// the zeros ahead in 25 ms, at the 1 MB/s of a busy gateway in 250 ms.
-const FILL_EVERY: Duration = Duration::from_millis(100);
-/// How often the rest is done, in rounds of [`FILL_EVERY`].
-const ROUNDS_PER_UPKEEP: u32 = 10;
+/// How often upkeep is done while windows are committed.
+const UPKEEP_EVERY: Duration = Duration::from_secs(1);
+/// ... and when none was: only free space and age change then, both slowly.
+const IDLE_EVERY: Duration = Duration::from_secs(10);
 /// Marks are journaled at most this often under load.
 const MARKS_EVERY: Duration = Duration::from_secs(5);
 /// Idle files are closed and indexes dropped after this many upkeeps unused.
 const UPKEEPS_PER_REST: u32 = 30;
+/// Retention begins this long after the start: holds are not durable, and
+/// whoever needs undelivered records takes its hold again first.
+const RETENTION_GRACE: Duration = Duration::from_secs(30);
 
 /// Runs until the storage is closed or dropped.
 pub(crate) fn run(inner: &Weak<Inner>) {
-    let mut upkeep = Upkeep::default();
-    let mut round = 0u32;
+    let Some(core) = inner.upgrade().map(|inner| Arc::clone(&inner.core)) else {
+        return;
+    };
+    let _guard = PanicGuard {
+        core: &core,
+        thread: "upkeep",
+    };
+    let mut upkeep = Upkeep::new();
+    let mut due = Instant::now();
     loop {
         let Some(inner) = inner.upgrade() else { return };
-        let core = &inner.core;
         if core.closing.load(Ordering::Acquire) || core.failed.load(Ordering::Acquire) {
             return;
         }
-        inner.fill_ahead();
-        if round.is_multiple_of(ROUNDS_PER_UPKEEP) {
-            inner.upkeep(&mut upkeep, round / ROUNDS_PER_UPKEEP);
+        core.meters.upkeep_wakes.fetch_add(1, Ordering::Relaxed);
+        if core.wants_zeros.swap(false, Ordering::AcqRel) {
+            inner.fill_ahead();
         }
-        round = round.wrapping_add(1);
-        let core = std::sync::Arc::clone(core);
+        if Instant::now() >= due {
+            let is_quiet = inner.upkeep(&mut upkeep);
+            due = Instant::now() + if is_quiet { IDLE_EVERY } else { UPKEEP_EVERY };
+        }
         drop(inner);
-        let mut asleep = core.upkeep.lock();
-        if !core.closing.load(Ordering::Acquire) {
-            core.upkeep_wake.wait_for(&mut asleep, FILL_EVERY);
+        due = core.rest(due, upkeep.windows);
+    }
+}
+
+impl Core {
+    /// Sleeps until `due`, or until zeros are wanted. A window that ends the
+    /// idleness brings `due` forward; `windows` is the number of those known.
+    fn rest(&self, mut due: Instant, windows: u64) -> Instant {
+        let mut asleep = self.upkeep.lock();
+        while !self.closing.load(Ordering::Acquire) && !self.wants_zeros.load(Ordering::Acquire) {
+            let soon = Instant::now() + UPKEEP_EVERY;
+            // Set before the look at the windows, so that one of both sees the other.
+            self.upkeep_idles.store(due > soon, Ordering::SeqCst);
+            if due > soon && self.meters.windows() != windows {
+                due = soon;
+            }
+            if self.upkeep_wake.wait_until(&mut asleep, due).timed_out() {
+                break;
+            }
+        }
+        self.upkeep_idles.store(false, Ordering::SeqCst);
+        due
+    }
+
+    /// Wakes the upkeep thread.
+    pub fn wake_upkeep(&self) {
+        let _asleep = self.upkeep.lock();
+        self.upkeep_wake.notify_all();
+    }
+
+    /// Has zeros written ahead by the upkeep thread.
+    pub fn want_zeros(&self) {
+        if !self.wants_zeros.swap(true, Ordering::AcqRel) {
+            self.wake_upkeep();
+        }
+    }
+
+    /// Tells an idle upkeep thread that there was a window.
+    pub fn note_activity(&self) {
+        if self.upkeep_idles.swap(false, Ordering::SeqCst) {
+            self.wake_upkeep();
         }
     }
 }
 
-#[derive(Default)]
+/// What the upkeep thread remembers.
 struct Upkeep {
+    opened: Instant,
+    count: u32,
     windows: u64,
     marked: Option<Instant>,
 }
 
-impl Inner {
-    /// Wakes the maintenance thread.
-    pub fn tick_now(&self) {
-        let _asleep = self.core.upkeep.lock();
-        self.core.upkeep_wake.notify_all();
+impl Upkeep {
+    fn new() -> Self {
+        Upkeep {
+            opened: Instant::now(),
+            count: 0,
+            windows: 0,
+            marked: None,
+        }
     }
+}
 
+impl Inner {
     /// One round of everything, for manual mode.
     pub fn maintain(&self, marks: bool) {
         self.core.make_ballast();
@@ -73,10 +129,15 @@ impl Inner {
         self.save_indexes();
     }
 
-    fn upkeep(&self, upkeep: &mut Upkeep, count: u32) {
+    /// One round of everything but zeros; returns whether the next one
+    /// may wait long.
+    fn upkeep(&self, upkeep: &mut Upkeep) -> bool {
         let core = &self.core;
+        let count = upkeep.count;
+        upkeep.count = count.wrapping_add(1);
         if count == 0 {
             core.make_ballast();
+            self.fill_ahead();
         }
         core.look_at_space();
         core.state.apply(core);
@@ -87,7 +148,11 @@ impl Inner {
             self.write_marks();
             upkeep.marked = Some(Instant::now());
         }
-        crate::retention::run(self);
+        if upkeep.opened.elapsed() >= RETENTION_GRACE {
+            crate::retention::run(self);
+        } else {
+            crate::retention::make_room(self);
+        }
         core.state.compact(core);
         self.save_indexes();
         if count % UPKEEPS_PER_REST == UPKEEPS_PER_REST - 1 {
@@ -99,6 +164,8 @@ impl Inner {
                 }
             }
         }
+        // A full disk is looked at often, because appends wait for its end.
+        is_quiet && !core.full.load(Ordering::Relaxed)
     }
 
     /// Keeps zeros ahead of the write position of active segments.
@@ -125,20 +192,27 @@ impl Inner {
     /// Journals how far each partition is durable, where that changed.
     pub fn write_marks(&self) {
         let mut ops = Vec::new();
+        let mut marked = Vec::new();
         for log in self.logs() {
             let mark = log.mark();
-            if mark.end_offset != log.marked.swap(mark.end_offset, Ordering::AcqRel) {
+            if mark.end_offset != log.marked.load(Ordering::Acquire) {
                 ops.push(Op {
                     key: keys::mark_key(&log.topic.id, log.index),
                     value: Some(keys::encode_mark(mark)),
                 });
+                marked.push((log, mark.end_offset));
             }
         }
         if ops.is_empty() {
             return;
         }
-        if let Err(error) = self.core.journal_ops(ops) {
-            tracing::debug!(%error, "marks not journaled");
+        match self.core.journal_ops(ops) {
+            Ok(_) => {
+                for (log, end) in marked {
+                    log.marked.store(end, Ordering::Release);
+                }
+            }
+            Err(error) => tracing::debug!(%error, "marks wait for the next round"),
         }
     }
 }
@@ -152,8 +226,11 @@ fn fill_log(core: &Core, log: &Log) {
     };
     let limit = log.segment_size.load(Ordering::Relaxed);
     while segment.room.is_short(limit) {
-        let filled = segment
-            .file(&*core.disk)
+        // A failed sync is reported once per descriptor, so the commit's must
+        // not be the one that this sync uses up.
+        let filled = core
+            .disk
+            .open(&segment.path)
             .and_then(|file| segment.room.fill(&*file, limit));
         match filled {
             Ok(0) => return,

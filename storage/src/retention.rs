@@ -48,6 +48,13 @@ pub(crate) fn run(inner: &Inner) {
     if let Some(limit) = core.config.retention.size {
         expire_by_total(inner, limit);
     }
+    make_room(inner);
+}
+
+/// Drops the oldest segments, held or not, when the disk is full and the node
+/// is told to.
+pub(crate) fn make_room(inner: &Inner) {
+    let core = &inner.core;
     if core.config.when_full == WhenFull::DropOldest && core.full.load(Ordering::Relaxed) {
         drop_oldest(inner);
     }

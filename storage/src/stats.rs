@@ -49,6 +49,7 @@ pub struct Stats {
 pub(crate) struct Meters {
     windows: AtomicU64,
     pub device_bytes: AtomicU64,
+    pub upkeep_wakes: AtomicU64,
     latency: Mutex<Latency>,
 }
 
@@ -63,7 +64,7 @@ struct Latency {
 impl Meters {
     /// Counts a durable window.
     pub fn window(&self, bytes: u64, took: Duration) {
-        self.windows.fetch_add(1, Ordering::Relaxed);
+        self.windows.fetch_add(1, Ordering::SeqCst);
         self.device_bytes.fetch_add(bytes, Ordering::Relaxed);
         let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let mut latency = self.latency.lock();
@@ -77,7 +78,7 @@ impl Meters {
 
     /// Returns the number of durable windows.
     pub fn windows(&self) -> u64 {
-        self.windows.load(Ordering::Relaxed)
+        self.windows.load(Ordering::SeqCst)
     }
 
     /// Returns the latencies.

@@ -195,7 +195,7 @@ impl Inner {
             let _gathering = core.gathering.lock();
             core.work.notify_all();
         }
-        self.tick_now();
+        core.wake_upkeep();
         let own = std::thread::current().id();
         for thread in self.threads.lock().drain(..) {
             // The maintenance thread may hold the last handle and close from within.

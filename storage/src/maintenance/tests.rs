@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use crate::config::Config;
-use crate::config::Preallocation;
+use super::Upkeep;
+use crate::config::{Config, Preallocation};
 use crate::disk::SimDisk;
 use crate::segment::header::HEADER_BLOCK_LEN;
 use crate::storage::Storage;
@@ -9,6 +9,7 @@ use crate::topic::TopicConfig;
 use forebay_records::RecordRef;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 fn config() -> Config {
     let mut config = Config::new("/data");
@@ -64,4 +65,53 @@ fn a_mark_taken_while_a_window_is_published_describes_one_moment() {
             (mark.end_offset, mark.end_offset)
         );
     }
+}
+
+#[test]
+fn an_idle_storage_hardly_wakes_up_and_a_window_wakes_its_upkeep() {
+    let mut threaded = config();
+    threaded.threads = true;
+    threaded.preallocation = Preallocation::ZeroFill;
+    let (storage, _) = Storage::open(threaded, Arc::new(SimDisk::new(1))).unwrap();
+    let topic = storage
+        .create_topic("t", TopicConfig::with_partitions(1))
+        .unwrap();
+    let core = &storage.inner.core;
+    let wakes = || core.meters.upkeep_wakes.load(Ordering::Acquire);
+    // The idle wait is what is measured; the creation settles within it.
+    let before = wakes();
+    std::thread::sleep(Duration::from_millis(4500));
+    assert!(wakes() - before <= 8, "{} wakes", wakes() - before);
+    assert!(core.upkeep_idles.load(Ordering::Acquire));
+    let before = wakes();
+    let started = Instant::now();
+    let partition = topic.partition(0).unwrap();
+    let appended = partition.append_record(&RECORD).unwrap();
+    assert!(storage.wait(appended.ticket));
+    while wakes() == before {
+        assert!(started.elapsed() < Duration::from_secs(5));
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn retention_waits_after_the_start_until_holds_can_be_taken() {
+    let mut timed = config();
+    timed.segment_size = 5000;
+    timed.retention.time = Some(Duration::from_millis(1));
+    let (storage, _) = Storage::open(timed, Arc::new(SimDisk::new(1))).unwrap();
+    let topic = storage
+        .create_topic("t", TopicConfig::with_partitions(1))
+        .unwrap();
+    let partition = topic.partition(0).unwrap();
+    for _ in 0..50 {
+        let appended = partition.append_record(&RECORD).unwrap();
+        assert!(storage.wait(appended.ticket));
+    }
+    let mut upkeep = Upkeep::new();
+    storage.inner.upkeep(&mut upkeep);
+    assert_eq!(partition.offsets().log_start, 0);
+    upkeep.opened -= super::RETENTION_GRACE;
+    storage.inner.upkeep(&mut upkeep);
+    assert!(partition.offsets().log_start > 0);
 }

@@ -87,6 +87,13 @@ impl Log {
         let start = segment.length();
         let file = segment.file(&*core.disk)?;
         segment.room.claim(start + total);
+        if core.config.preallocation == Preallocation::ZeroFill
+            && segment
+                .room
+                .is_short(self.segment_size.load(Ordering::Relaxed))
+        {
+            core.want_zeros();
+        }
 
         let mut heads = Vec::with_capacity(frames.len() * (FRAME_HEADER_LEN + STAMPED_LEN));
         let mut head_ends = Vec::with_capacity(frames.len());
