@@ -205,7 +205,18 @@ impl<P: Clone + Default> Link<P> {
             ));
         }
         let front = self.state.in_flight.first().copied();
+        let mut narrowed = false;
         if let Some(front) = front.filter(|batch| batch.gap_from != upto) {
+            narrowed = !self.compares && (front.gap_from..=front.start).contains(&upto);
+        }
+        if narrowed {
+            // A late copy of an older epoch filled a part of the gap, and more
+            // of them may come. The batch stays as it was sent: records of the
+            // gap that are sent again under a raised epoch would be repeated.
+            let front = &mut self.state.in_flight[0];
+            front.gap_from = upto;
+            front.lineage_before = lineage.unwrap_or(0);
+        } else if let Some(front) = front.filter(|batch| batch.gap_from != upto) {
             self.truncate_plan(0);
             if front.gap_len() > 0 {
                 // The sequence started over for a batch that never arrived.
@@ -237,6 +248,9 @@ impl<P: Clone + Default> Link<P> {
         }
         if changed {
             self.persist();
+        }
+        if let Some(slot) = self.slots.front_mut().filter(|_| narrowed) {
+            slot.version = self.version;
         }
         match self.state.producer {
             Some(_) => self.stream(),
