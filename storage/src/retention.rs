@@ -20,6 +20,14 @@ use std::sync::atomic::Ordering;
 /// frees faster than any gateway writes.
 const DROPS_PER_ROUND: usize = 64;
 
+/// A segment is closed when it is older than the limit of age divided by this:
+/// a record outlives the limit by an eighth at most, and a partition that is
+/// written slowly has about nine files.
+const ROLLS_PER_RETENTION: i64 = 8;
+/// ... but not when it is younger than this, in milliseconds: short limits
+/// would make a file of each second of writing.
+const MIN_ROLL_AGE_MS: i64 = 60_000;
+
 /// Applies all limits once.
 pub(crate) fn run(inner: &Inner) {
     let core = &inner.core;
@@ -36,9 +44,9 @@ pub(crate) fn run(inner: &Inner) {
         for log in topic.logs() {
             remove_hidden(core, &log);
             if let Some(time) = time {
-                let oldest =
-                    now.saturating_sub(i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
-                expire_by_time(core, &log, oldest);
+                let time = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+                roll_by_time(core, &log, now, time);
+                expire_by_time(core, &log, now.saturating_sub(time));
             }
             if let Some(limit) = config.retention_bytes() {
                 while log.size_bytes() > limit && remove_oldest(core, &log, false) {}
@@ -82,15 +90,39 @@ fn start_op(log: &Log, offset: u64) -> Op {
     }
 }
 
+/// Closes the active segment when all of it is expired, or when it is old
+/// enough that waiting for its size would keep its first records too long.
+fn roll_by_time(core: &Core, log: &Log, now: i64, time: i64) {
+    let Some(active) = log.segments.read().last().cloned() else {
+        return;
+    };
+    let is_expired =
+        active.newest_ms() < now.saturating_sub(time) && log.held() >= active.end_offset();
+    let age = now.saturating_sub(active.header.created_ms);
+    let is_old = age > (time / ROLLS_PER_RETENTION).max(MIN_ROLL_AGE_MS);
+    if active.is_empty() || !(is_expired || is_old) {
+        return;
+    }
+    match log.roll(core) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            tracing::debug!(%error, "no room for a new segment");
+        }
+        // The topic was deleted meanwhile.
+        Err(_) if log.is_deleted.load(Ordering::Acquire) => {}
+        Err(error) => core.fatal(&format!(
+            "cannot begin a segment of partition {} of topic {}: {error}",
+            log.index, log.topic.name
+        )),
+    }
+}
+
 fn expire_by_time(core: &Core, log: &Log, oldest: i64) {
     loop {
         let newest = {
             let segments = log.segments.read();
             match segments.first() {
-                Some(first) if segments.len() > 1 => match first.max_timestamp() {
-                    timestamp if timestamp < 0 => first.header.created_ms,
-                    timestamp => timestamp,
-                },
+                Some(first) if segments.len() > 1 => first.newest_ms(),
                 _ => return,
             }
         };
@@ -201,7 +233,10 @@ pub(crate) fn remove_below_start(core: &Core, log: &Log) {
         segments.drain(..count).collect()
     };
     for segment in &removed {
-        if let Err(error) = core.disk.unlink(&segment.path) {
+        // With its topic deleted meanwhile the file is gone already.
+        if let Err(error) = core.disk.unlink(&segment.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
             core.alarm(format!(
                 "segment {} cannot be removed: {error}",
                 segment.path.display()

@@ -207,6 +207,20 @@ impl Segment {
         self.length.load(Ordering::Acquire)
     }
 
+    /// Returns whether there are no durable frames.
+    pub fn is_empty(&self) -> bool {
+        self.length() == HEADER_BLOCK_LEN as u64
+    }
+
+    /// Returns the time of the newest record, or the creation of a segment
+    /// without one, in milliseconds since 1970.
+    pub fn newest_ms(&self) -> i64 {
+        match self.max_timestamp() {
+            timestamp if timestamp < 0 => self.header.created_ms,
+            timestamp => timestamp,
+        }
+    }
+
     /// Returns the first offset after the durable frames.
     pub fn end_offset(&self) -> u64 {
         self.end_offset.load(Ordering::Acquire)

@@ -5,7 +5,7 @@ use crate::config::Preallocation;
 use crate::core::Core;
 use crate::disk::DiskFile;
 use crate::frame::{FRAME_HEADER_LEN, FrameHeader, FrameKind, STAMPED_LEN, frame_len, payload_crc};
-use crate::segment::header::{HEADER_BLOCK_LEN, Previous, SegmentHeader};
+use crate::segment::header::{Previous, SegmentHeader};
 use crate::segment::{Extent, NO_TIMESTAMP, Segment};
 use bytes::Bytes;
 use forebay_records::{BatchHeader, Compression};
@@ -172,11 +172,22 @@ impl Log {
         let last = self.segments.read().last().cloned();
         let limit = self.segment_size.load(Ordering::Relaxed);
         if let Some(last) = &last {
-            let is_empty = last.length() == HEADER_BLOCK_LEN as u64;
-            if is_empty || (!roll && last.length() + total <= limit) {
+            // An empty one behind which offsets are missing is damaged and stays as it is.
+            let is_fresh = last.is_empty() && last.header.base_offset == first_offset;
+            if is_fresh || (!roll && last.length() + total <= limit) {
                 return Ok(Arc::clone(last));
             }
         }
+        self.begin_segment(core, last, first_offset)
+    }
+
+    /// Begins a segment behind `last`, which is durable to its end.
+    fn begin_segment(
+        &self,
+        core: &Core,
+        last: Option<Arc<Segment>>,
+        first_offset: u64,
+    ) -> io::Result<Arc<Segment>> {
         let header = SegmentHeader {
             topic_id: self.topic.id,
             partition: self.index,
@@ -199,12 +210,34 @@ impl Log {
             result => result?,
         };
         if core.config.preallocation == Preallocation::Fallocate {
+            let limit = self.segment_size.load(Ordering::Relaxed);
             // Without the blocks the file grows with each commit, which is slower and right.
             let _ = segment.file(&*core.disk)?.allocate(limit);
         }
         let segment = Arc::new(segment);
         self.segments.write().push(Arc::clone(&segment));
         Ok(segment)
+    }
+
+    /// Closes the active segment and begins an empty one, so that retention can
+    /// remove it. No window is written meanwhile.
+    pub fn roll(&self, core: &Core) -> io::Result<()> {
+        let _committer = core.committer.lock();
+        let end = self.visible();
+        let Some(last) = self.segments.read().last().cloned() else {
+            return Ok(());
+        };
+        let is_deleted = self.is_deleted.load(Ordering::Acquire);
+        let has_failed = core.failed.load(Ordering::Acquire);
+        if is_deleted || has_failed || last.is_empty() || last.end_offset() != end {
+            return Ok(());
+        }
+        self.begin_segment(core, Some(Arc::clone(&last)), end)?;
+        // Gives back what was allocated ahead; kept space costs nothing but space.
+        if let Err(error) = last.file(&*core.disk)?.set_length(last.length()) {
+            tracing::debug!(path = %last.path.display(), %error, "closed segment not cut");
+        }
+        Ok(())
     }
 }
 
