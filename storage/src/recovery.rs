@@ -76,8 +76,9 @@ pub(crate) fn open(config: Config, disk: Arc<dyn Disk>) -> Result<Recovered, Ope
     if let Some(first) = journal.segments.read().first() {
         journal.raise_log_start(first.header.base_offset);
     }
-    let (view, rebuilt) = open_view(&config, &*disk, &journal)?;
+    let (view, rebuilt, mut findings) = open_view(&config, &*disk, &journal)?;
     report.view_rebuilt = rebuilt;
+    report.notes.append(&mut findings);
     let mut catalog = catalog::load(&config, &*disk, &*view, &journal)?;
     let founds = catalog::recover_all(&config, &*disk, &catalog, &*view, closed)?;
     let mut newest_group = closed;
@@ -98,18 +99,19 @@ pub(crate) fn open(config: Config, disk: Arc<dyn Disk>) -> Result<Recovered, Ope
     })
 }
 
+/// Returns the view, whether it was rebuilt, and what the journal lacks.
 fn open_view(
     config: &Config,
     disk: &dyn Disk,
     journal: &Log,
-) -> Result<(Box<dyn View>, bool), OpenError> {
+) -> Result<(Box<dyn View>, bool, Vec<String>), OpenError> {
     let dir = config.data_dir.join("state");
     let mut view: Box<dyn View> = if disk.is_native() {
         let end = journal.visible();
         if end > 0
             && let Some(view) = SledView::open_clean(&dir, end)
         {
-            return Ok((Box::new(view), false));
+            return Ok((Box::new(view), false, Vec::new()));
         }
         match SledView::create(&dir) {
             Ok(view) => Box::new(view),
@@ -121,16 +123,27 @@ fn open_view(
     } else {
         Box::new(MemoryView::default())
     };
-    replay(disk, journal, &mut *view)
+    let findings = replay(disk, journal, &mut *view)
         .map_err(io_error("replay the state journal in", &journal.dir))?;
-    Ok((view, journal.visible() > 0))
+    Ok((view, journal.visible() > 0, findings))
 }
 
-/// Puts everything that the journal holds into an empty view.
-pub(crate) fn replay(disk: &dyn Disk, journal: &Log, view: &mut dyn View) -> io::Result<()> {
+/// Puts everything that the journal holds into an empty view. Returns one
+/// sentence per stretch that is damaged; that of the last segment is found by
+/// its scan.
+pub(crate) fn replay(
+    disk: &dyn Disk,
+    journal: &Log,
+    view: &mut dyn View,
+) -> io::Result<Vec<String>> {
     let segments = journal.segments.read().clone();
     let mut ops: Vec<Op> = Vec::new();
-    for segment in segments {
+    let mut findings = Vec::new();
+    // A journal begins with the first change or with a snapshot.
+    let mut is_whole = segments
+        .first()
+        .is_none_or(|first| first.header.base_offset == 0);
+    for (at, segment) in segments.iter().enumerate() {
         let file = segment.file(disk)?;
         let start = HEADER_BLOCK_LEN as u64;
         let mut scanner = Scanner::new(&*file, segment.header.salt, start, segment.length());
@@ -139,7 +152,8 @@ pub(crate) fn replay(disk: &dyn Disk, journal: &Log, view: &mut dyn View) -> io:
                 Step::End => break,
                 Step::Frame(frame) => {
                     if frame.header.kind == FrameKind::Snapshot {
-                        let present = view.scan_prefix(&[]);
+                        is_whole = true;
+                        let present = view.scan_prefix(&[]).map_err(io::Error::other)?;
                         ops.clear();
                         ops.extend(present.into_iter().map(|(key, _)| Op { key, value: None }));
                     }
@@ -147,7 +161,13 @@ pub(crate) fn replay(disk: &dyn Disk, journal: &Log, view: &mut dyn View) -> io:
                         ops.extend(decode_ops(&frame.payload));
                     }
                 }
-                Step::Blank { .. } | Step::Bad { .. } => {
+                Step::Blank { position } | Step::Bad { position } => {
+                    if at + 1 < segments.len() {
+                        findings.push(format!(
+                            "state journal {} is damaged at byte {position}: changes of the state are lost",
+                            segment.path.display()
+                        ));
+                    }
                     if scanner.resync()?.is_none() {
                         break;
                     }
@@ -159,7 +179,14 @@ pub(crate) fn replay(disk: &dyn Disk, journal: &Log, view: &mut dyn View) -> io:
             }
         }
     }
-    view.apply(&ops).map_err(io::Error::other)
+    view.apply(&ops).map_err(io::Error::other)?;
+    if !is_whole {
+        findings.push(format!(
+            "state journal in {} lacks its beginning: changes of the state are lost",
+            journal.dir.display()
+        ));
+    }
+    Ok(findings)
 }
 
 impl Inner {
@@ -174,7 +201,7 @@ impl Inner {
             for gap in log.gaps.lock().iter() {
                 let key = keys::gap_key(&log.topic.id, log.index, gap.from);
                 let value = keys::encode_gap_value(*gap);
-                if core.state.get(&key).as_ref() != Some(&value) {
+                if core.state.get(core, &key).as_ref() != Some(&value) {
                     ops.push(Op {
                         key,
                         value: Some(value),
@@ -184,12 +211,12 @@ impl Inner {
         }
         for topic in self.topics.read().values() {
             let key = keys::topic_key(topic.name());
-            if core.state.get(&key).is_none() {
+            if core.state.get(core, &key).is_none() {
                 let value = Some(keys::encode_topic(&topic.id(), &topic.config()));
                 ops.push(Op { key, value });
             }
         }
-        for (key, _) in core.state.scan_prefix(keys::tombstone_prefix()) {
+        for (key, _) in core.state.scan_prefix(core, keys::tombstone_prefix()) {
             ops.push(Op { key, value: None });
         }
         if !ops.is_empty()

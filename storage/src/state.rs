@@ -4,7 +4,7 @@ use crate::core::Core;
 use crate::frame::{FrameKind, payload_crc};
 use crate::partition::{Log, Pending, PendingBody};
 use crate::ticket::Ticket;
-use crate::view::{MemoryView, View};
+use crate::view::{ClosedView, Entry, MemoryView, View, ViewError};
 use bytes::Bytes;
 use forebay_records::{BatchBuilder, BatchHeader, Compression, RecordRef, records};
 use parking_lot::Mutex;
@@ -23,6 +23,10 @@ const COMPACT_BYTES: u64 = 32 << 20;
 /// ... and by this many times the size of that snapshot, so that a large state
 /// is not rewritten all the time.
 const COMPACT_FACTOR: u64 = 4;
+
+/// Times that the journal is read when its segments change meanwhile: each
+/// compaction is minutes after the one before.
+const REPLAY_TRIES: u32 = 3;
 
 /// One change of the state; no value removes the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,18 +106,79 @@ impl State {
     }
 
     /// Returns the newest value of a key.
-    pub fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        let layers = self.layers.lock();
-        match layers.overlay.get(key) {
-            Some(overlaid) => overlaid.value.clone(),
-            None => layers.view.get(key),
+    pub fn get(&self, core: &Core, key: &[u8]) -> Option<Vec<u8>> {
+        let mut layers = self.layers.lock();
+        if let Some(overlaid) = layers.overlay.get(key) {
+            return overlaid.value.clone();
+        }
+        match layers.view.get(key) {
+            Ok(value) => value,
+            Err(error) => self.fall_back(core, &mut layers, &error, |view| view.get(key)),
         }
     }
 
     /// Returns the newest entries whose keys begin with `prefix`, by key.
-    pub fn scan_prefix(&self, prefix: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let layers = self.layers.lock();
-        scan_layers(&layers, prefix)
+    pub fn scan_prefix(&self, core: &Core, prefix: &[u8]) -> Vec<Entry> {
+        let mut layers = self.layers.lock();
+        self.scan_layers(core, &mut layers, prefix)
+    }
+
+    fn scan_layers(&self, core: &Core, layers: &mut Layers, prefix: &[u8]) -> Vec<Entry> {
+        let entries = match layers.view.scan_prefix(prefix) {
+            Ok(entries) => entries,
+            Err(error) => self.fall_back(core, layers, &error, |view| view.scan_prefix(prefix)),
+        };
+        merge_overlay(&layers.overlay, entries, prefix)
+    }
+
+    /// Replaces a view that does not answer by the contents of the journal and
+    /// asks that. A value is never taken for absent because of an error: when
+    /// the journal cannot be read either, the process ends.
+    fn fall_back<T: Default>(
+        &self,
+        core: &Core,
+        layers: &mut Layers,
+        error: &ViewError,
+        ask: impl FnOnce(&dyn View) -> Result<T, ViewError>,
+    ) -> T {
+        if core.closing.load(Ordering::Acquire) {
+            tracing::debug!(%error, "state is read from its journal");
+        } else {
+            core.alarm(format!(
+                "{error}; the state is kept in memory until the next start"
+            ));
+        }
+        let answer = self
+            .replay(core)
+            .map_err(|error| format!("state journal cannot be read back: {error}"))
+            .and_then(|view| {
+                layers.view = Box::new(view);
+                ask(&*layers.view).map_err(|error| error.to_string())
+            });
+        answer.unwrap_or_else(|message| {
+            core.fatal(&message);
+            T::default()
+        })
+    }
+
+    /// Reads the journal into memory, again when compaction took a segment away meanwhile.
+    fn replay(&self, core: &Core) -> std::io::Result<MemoryView> {
+        let mut tries = 0;
+        loop {
+            let mut view = MemoryView::default();
+            tries += 1;
+            match crate::recovery::replay(&*core.disk, &self.journal, &mut view) {
+                Ok(findings) => {
+                    for finding in findings {
+                        core.alarm(finding);
+                    }
+                    return Ok(view);
+                }
+                Err(error)
+                    if error.kind() == std::io::ErrorKind::NotFound && tries < REPLAY_TRIES => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Moves durable changes into the view.
@@ -132,15 +197,11 @@ impl State {
         if ready.is_empty() {
             return;
         }
-        if let Err(reason) = layers.view.apply(&ready) {
-            core.alarm(format!("state view failed, going on in memory: {reason}"));
-            let mut view = MemoryView::default();
-            match crate::recovery::replay(&*core.disk, &self.journal, &mut view) {
-                Ok(()) => layers.view = Box::new(view),
-                Err(error) => {
-                    core.fatal(&format!("state journal cannot be read back: {error}"));
-                    return;
-                }
+        if let Err(error) = layers.view.apply(&ready) {
+            // The journal holds what was to be applied.
+            self.fall_back(core, &mut layers, &error, |_| Ok(()));
+            if core.failed.load(Ordering::Acquire) {
+                return;
             }
         }
         for op in ready {
@@ -181,14 +242,14 @@ impl State {
     /// Journals all keys and values as one frame.
     pub fn snapshot(&self, core: &Core) {
         let _gate = core.gate.read();
-        let layers = self.layers.lock();
+        let mut layers = self.layers.lock();
         let mut builder = BatchBuilder::new();
         // One record at least: the empty key is no key.
         builder.push(&op_record(&Op {
             key: Vec::new(),
             value: None,
         }));
-        for (key, value) in scan_layers(&layers, &[]) {
+        for (key, value) in self.scan_layers(core, &mut layers, &[]) {
             builder.push(&op_record(&Op {
                 key,
                 value: Some(value),
@@ -226,20 +287,20 @@ impl State {
     }
 
     /// Makes the view durable; the caller has applied everything.
-    pub fn close(&self) -> Result<(), String> {
-        let view = std::mem::replace(
-            &mut self.layers.lock().view,
-            Box::new(MemoryView::default()),
-        );
+    pub fn close(&self) -> Result<(), ViewError> {
+        let view = std::mem::replace(&mut self.layers.lock().view, Box::new(ClosedView));
         view.close(self.journal.visible())
     }
 }
 
-fn scan_layers(layers: &Layers, prefix: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut merged: BTreeMap<Vec<u8>, Vec<u8>> =
-        layers.view.scan_prefix(prefix).into_iter().collect();
+fn merge_overlay(
+    overlay: &BTreeMap<Vec<u8>, Overlaid>,
+    entries: Vec<Entry>,
+    prefix: &[u8],
+) -> Vec<Entry> {
+    let mut merged: BTreeMap<Vec<u8>, Vec<u8>> = entries.into_iter().collect();
     let from = (Bound::Included(prefix), Bound::Unbounded);
-    for (key, overlaid) in layers.overlay.range::<[u8], _>(from) {
+    for (key, overlaid) in overlay.range::<[u8], _>(from) {
         if !key.starts_with(prefix) {
             break;
         }
@@ -276,3 +337,6 @@ pub(crate) fn decode_ops(batch: &Bytes) -> Vec<Op> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,12 +73,12 @@ impl Storage {
     /// Returns the newest value of a key of the state. It may not be durable
     /// yet: wait for [`Storage::fence`] before it leaves the process.
     pub fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.inner.core.state.get(key)
+        self.inner.core.state.get(&self.inner.core, key)
     }
 
     /// Returns the newest entries of the state with this prefix, by key.
     pub fn scan_prefix(&self, prefix: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
-        self.inner.core.state.scan_prefix(prefix)
+        self.inner.core.state.scan_prefix(&self.inner.core, prefix)
     }
 
     /// Returns the ticket that covers everything appended before the call.

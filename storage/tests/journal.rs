@@ -137,3 +137,23 @@ fn a_deleted_topic_does_not_come_back_after_a_power_cut() {
         );
     }
 }
+
+#[test]
+fn damage_in_a_sealed_part_of_the_journal_is_reported() {
+    let disk = SimDisk::new(1);
+    let (storage, _) = open(&disk);
+    transactions(&storage, 20);
+    storage.close();
+    let sealed = journal_segments(&disk);
+    assert!(sealed.len() > 1);
+    let damaged = disk.copy();
+    damaged.edit(&sealed[0], |bytes| bytes[5000] ^= 1);
+    let (storage, _) = open(&damaged);
+    let alarms = storage.stats().alarms;
+    assert!(alarms[0].contains("is damaged at byte"), "{alarms:?}");
+    let headless = disk.copy();
+    forebay_storage::disk::Disk::unlink(&headless, &sealed[0]).unwrap();
+    let (storage, _) = open(&headless);
+    let alarms = storage.stats().alarms;
+    assert!(alarms[0].contains("lacks its beginning"), "{alarms:?}");
+}

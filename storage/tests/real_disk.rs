@@ -330,6 +330,21 @@ fn a_view_that_is_damaged_is_rebuilt_from_the_journal() {
 }
 
 #[test]
+fn a_view_whose_files_of_large_values_changed_is_rebuilt_from_the_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let (storage, _) = open(dir.path());
+        let mut transaction = Transaction::new();
+        transaction.put(b"m/a", b"1");
+        storage.commit(transaction).unwrap();
+    }
+    std::fs::write(dir.path().join("state/blobs/7"), b"garbage").unwrap();
+    let (storage, report) = open(dir.path());
+    assert!(report.view_rebuilt);
+    assert_eq!(storage.get(b"m/a").unwrap(), b"1");
+}
+
+#[test]
 fn an_empty_directory_opens_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let started = Instant::now();

@@ -12,7 +12,7 @@ use crate::partition::{Log, TopicIdentity};
 use crate::segment::header::HEADER_BLOCK_LEN;
 use crate::segment::parse_segment_name;
 use crate::topic::{MAX_PARTITIONS, Topic, TopicConfig, parse_topic_dir, topic_dir};
-use crate::view::View;
+use crate::view::{View, ViewError};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -47,7 +47,10 @@ pub(super) fn load(
         notes: Vec::new(),
     };
     let mut ids = BTreeSet::from([journal.topic.id]);
-    for (key, value) in view.scan_prefix(keys::topic_prefix()) {
+    let known = view
+        .scan_prefix(keys::topic_prefix())
+        .map_err(view_error(config))?;
+    for (key, value) in known {
         match keys::topic_name_of(&key).zip(keys::decode_topic(&value)) {
             Some((name, (id, topic_config))) => {
                 ids.insert(id);
@@ -110,7 +113,8 @@ impl Catalog {
         name: &str,
         id: [u8; 16],
     ) -> io::Result<()> {
-        let is_deleted = view.get(&keys::tombstone_key(&id)).is_some();
+        let tombstone = view.get(&keys::tombstone_key(&id));
+        let is_deleted = tombstone.map_err(io::Error::other)?.is_some();
         let partitions = if is_deleted {
             0
         } else {
@@ -174,24 +178,30 @@ fn partitions_with_data(disk: &dyn Disk, dir: &Path) -> io::Result<u32> {
     Ok(partitions)
 }
 
-fn known(view: &dyn View, log: &Log) -> Known {
+/// Wraps the error of a view that opened and does not answer.
+fn view_error(config: &Config) -> impl Fn(ViewError) -> OpenError {
+    let dir = config.data_dir.join("state");
+    move |error| io_error("read", &dir)(io::Error::other(error))
+}
+
+fn known(view: &dyn View, log: &Log) -> Result<Known, ViewError> {
     let id = &log.topic.id;
     let mut gaps = Vec::new();
-    for (key, value) in view.scan_prefix(&keys::gap_prefix(id, log.index)) {
+    for (key, value) in view.scan_prefix(&keys::gap_prefix(id, log.index))? {
         if let Some(gap) = keys::decode_gap_entry(&key, &value) {
             insert_gap(&mut gaps, gap);
         }
     }
-    Known {
+    Ok(Known {
         mark: view
-            .get(&keys::mark_key(id, log.index))
+            .get(&keys::mark_key(id, log.index))?
             .and_then(|value| keys::decode_mark(&value)),
         log_start: view
-            .get(&keys::log_start_key(id, log.index))
+            .get(&keys::log_start_key(id, log.index))?
             .and_then(|value| keys::decode_u64(&value))
             .unwrap_or(0),
         gaps,
-    }
+    })
 }
 
 /// Recovers all partitions of all topics.
@@ -206,8 +216,9 @@ pub(super) fn recover_all(
         .entries
         .iter()
         .flat_map(|entry| &entry.logs)
-        .map(|log| (Arc::clone(log), known(view, log)))
-        .collect();
+        .map(|log| Ok((Arc::clone(log), known(view, log)?)))
+        .collect::<Result<_, ViewError>>()
+        .map_err(view_error(config))?;
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::with_capacity(work.len()));
     let run = || {

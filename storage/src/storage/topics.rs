@@ -90,7 +90,7 @@ impl Storage {
             },
         ];
         for prefix in keys::prefixes_of_topic(&id) {
-            let entries = inner.core.state.scan_prefix(&prefix);
+            let entries = inner.core.state.scan_prefix(&inner.core, &prefix);
             ops.extend(entries.into_iter().map(|(key, _)| Op { key, value: None }));
         }
         inner.change(ops)?;

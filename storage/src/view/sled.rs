@@ -6,7 +6,7 @@
 //! the files were synced through descriptors of our own, and removed before
 //! the next process touches them.
 
-use super::View;
+use super::{Entry, View, ViewError};
 use crate::state::Op;
 use std::fs;
 use std::io::{self, Read};
@@ -106,20 +106,30 @@ fn sync(path: &Path) -> io::Result<()> {
     Ok(rustix::fs::fsync(&fs::File::open(path)?)?)
 }
 
+/// Calls sled, whose answers to a damaged file are errors and panics.
+fn guarded<T>(action: &str, call: impl FnOnce() -> ::sled::Result<T>) -> Result<T, ViewError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(|error| ViewError(error.to_string())),
+        Err(_) => Err(ViewError(format!("panic while {action}"))),
+    }
+}
+
 impl View for SledView {
-    fn get(&self, key: &[u8]) -> Option<Vec<u8>> {
-        self.db.get(key).ok().flatten().map(|value| value.to_vec())
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ViewError> {
+        let found = guarded("reading", || self.db.get(key))?;
+        Ok(found.map(|value| value.to_vec()))
     }
 
-    fn scan_prefix(&self, prefix: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
-        self.db
-            .scan_prefix(prefix)
-            .map_while(Result::ok)
-            .map(|(key, value)| (key.to_vec(), value.to_vec()))
-            .collect()
+    fn scan_prefix(&self, prefix: &[u8]) -> Result<Vec<Entry>, ViewError> {
+        guarded("reading", || {
+            self.db
+                .scan_prefix(prefix)
+                .map(|entry| entry.map(|(key, value)| (key.to_vec(), value.to_vec())))
+                .collect()
+        })
     }
 
-    fn apply(&mut self, ops: &[Op]) -> Result<(), String> {
+    fn apply(&mut self, ops: &[Op]) -> Result<(), ViewError> {
         let mut batch = ::sled::Batch::default();
         for op in ops {
             match &op.value {
@@ -127,24 +137,24 @@ impl View for SledView {
                 None => batch.remove(op.key.as_slice()),
             }
         }
-        match catch_unwind(AssertUnwindSafe(|| self.db.apply_batch(batch))) {
-            Ok(result) => result.map_err(|error| error.to_string()),
-            Err(_) => Err("panic while applying".into()),
-        }
+        guarded("applying", || self.db.apply_batch(batch))
     }
 
-    fn close(self: Box<Self>, journal_end: u64) -> Result<(), String> {
+    fn close(self: Box<Self>, journal_end: u64) -> Result<(), ViewError> {
         let SledView { dir, db } = *self;
-        db.flush().map_err(|error| error.to_string())?;
+        guarded("flushing", || db.flush())?;
         // The last handle writes the rest of the tree's files.
         drop(db);
-        sync_all_and_mark(&dir, journal_end).map_err(|error| error.to_string())
+        sync_all_and_mark(&dir, journal_end).map_err(|error| ViewError(error.to_string()))
     }
 }
 
 fn sync_all_and_mark(dir: &Path, journal_end: u64) -> io::Result<()> {
     for path in files(dir)? {
         sync(&path)?;
+    }
+    for below in dirs(dir)? {
+        sync(&below)?;
     }
     sync(dir)?;
     let marker = dir.join(MARKER);
@@ -157,17 +167,35 @@ fn marker_text(journal_end: u64, checksum: u32) -> String {
     format!("{journal_end} {checksum:08x}\n")
 }
 
-/// Returns the files of the tree by name, without the marker.
+/// Returns the files of the tree by path, without the marker: those in the
+/// directory and those below it, which hold large values.
 fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.is_file() && path.file_name().is_some_and(|name| name != MARKER) {
-            paths.push(path);
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.file_name().is_some_and(|name| name != MARKER) {
+                paths.push(path);
+            }
         }
     }
     paths.sort();
     Ok(paths)
+}
+
+/// Returns the directories below the tree's own.
+fn dirs(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut dirs = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            dirs.push(path);
+        }
+    }
+    Ok(dirs)
 }
 
 /// Computes the CRC32C of the names and bytes of all files.
