@@ -76,9 +76,10 @@ pub(crate) fn open(config: Config, disk: Arc<dyn Disk>) -> Result<Recovered, Ope
     if let Some(first) = journal.segments.read().first() {
         journal.raise_log_start(first.header.base_offset);
     }
-    let (view, rebuilt, mut findings) = open_view(&config, &*disk, &journal)?;
-    report.view_rebuilt = rebuilt;
-    report.notes.append(&mut findings);
+    let opened = open_view(&config, &*disk, &journal)?;
+    let view = opened.view;
+    report.view_rebuilt = opened.is_rebuilt;
+    report.notes.extend(opened.findings);
     let mut catalog = catalog::load(&config, &*disk, &*view, &journal)?;
     let founds = catalog::recover_all(&config, &*disk, &catalog, &*view, closed)?;
     let mut newest_group = closed;
@@ -99,19 +100,25 @@ pub(crate) fn open(config: Config, disk: Arc<dyn Disk>) -> Result<Recovered, Ope
     })
 }
 
-/// Returns the view, whether it was rebuilt, and what the journal lacks.
-fn open_view(
-    config: &Config,
-    disk: &dyn Disk,
-    journal: &Log,
-) -> Result<(Box<dyn View>, bool, Vec<String>), OpenError> {
+struct OpenedView {
+    view: Box<dyn View>,
+    is_rebuilt: bool,
+    /// What the journal lacks, one sentence each.
+    findings: Vec<String>,
+}
+
+fn open_view(config: &Config, disk: &dyn Disk, journal: &Log) -> Result<OpenedView, OpenError> {
     let dir = config.data_dir.join("state");
     let mut view: Box<dyn View> = if disk.is_native() {
         let end = journal.visible();
         if end > 0
             && let Some(view) = SledView::open_clean(&dir, end)
         {
-            return Ok((Box::new(view), false, Vec::new()));
+            return Ok(OpenedView {
+                view: Box::new(view),
+                is_rebuilt: false,
+                findings: Vec::new(),
+            });
         }
         match SledView::create(&dir) {
             Ok(view) => Box::new(view),
@@ -125,7 +132,11 @@ fn open_view(
     };
     let findings = replay(disk, journal, &mut *view)
         .map_err(io_error("replay the state journal in", &journal.dir))?;
-    Ok((view, journal.visible() > 0, findings))
+    Ok(OpenedView {
+        view,
+        is_rebuilt: journal.visible() > 0,
+        findings,
+    })
 }
 
 /// Puts everything that the journal holds into an empty view. Returns one

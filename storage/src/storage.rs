@@ -22,6 +22,17 @@ use std::thread::JoinHandle;
 #[derive(Clone)]
 pub struct Storage {
     pub(crate) inner: Arc<Inner>,
+    _closer: Arc<Closer>,
+}
+
+/// Closes when the last handle goes, in the thread that drops it: the upkeep
+/// thread may hold the shared part a moment longer.
+struct Closer(Arc<Inner>);
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// Topics and what the background threads share.
@@ -58,7 +69,11 @@ impl Storage {
         if inner.core.config.threads {
             inner.start_threads();
         }
-        Ok((Storage { inner }, recovered.report))
+        let storage = Storage {
+            _closer: Arc::new(Closer(Arc::clone(&inner))),
+            inner,
+        };
+        Ok((storage, recovered.report))
     }
 
     /// Appends all parts of a transaction in one commit window.
@@ -198,7 +213,7 @@ impl Inner {
         core.wake_upkeep();
         let own = std::thread::current().id();
         for thread in self.threads.lock().drain(..) {
-            // The maintenance thread may hold the last handle and close from within.
+            // A listener may hold the last handle and close from within.
             if thread.thread().id() != own && thread.join().is_err() {
                 tracing::error!("a storage thread panicked");
             }
@@ -217,11 +232,5 @@ impl Inner {
             }
         }
         *self.lock.lock() = None;
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.close();
     }
 }

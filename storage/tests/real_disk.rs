@@ -345,6 +345,17 @@ fn a_view_whose_files_of_large_values_changed_is_rebuilt_from_the_journal() {
 }
 
 #[test]
+fn a_dropped_storage_can_be_opened_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    for _ in 0..100 {
+        let (storage, _) = open(dir.path());
+        let mut transaction = Transaction::new();
+        transaction.put(b"m/a", b"1");
+        storage.commit(transaction).unwrap();
+    }
+}
+
+#[test]
 fn an_empty_directory_opens_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let started = Instant::now();
