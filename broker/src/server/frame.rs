@@ -1,7 +1,7 @@
 //! Reads request frames without trusting what they claim.
 //!
 //! An idle connection holds no buffer. A buffer grows with the bytes that have
-//! arrived, never with the length that a client announces.
+//! arrived, never with the length alone that a client announces.
 
 use std::io;
 use std::time::Duration;
@@ -22,6 +22,14 @@ const MIN_FRAME_BYTES: usize = 8;
 /// Bytes read at a time at first: most requests fit, and ten thousand
 /// connections that each hold one cost 80 MB.
 const READ_CHUNK_BYTES: usize = 8 * 1024;
+
+/// From here on a sender means what it announces, and the rest of its frame is
+/// reserved at once instead of by doubling, which copies what is there.
+const TRUSTED_BYTES: usize = 64 * 1024;
+
+/// Most that is reserved beyond what arrived: a batch of the default size. The
+/// reserved part is address space until bytes arrive.
+const MAX_RESERVE_BYTES: usize = 1024 * 1024;
 
 /// Silence after which a connection is closed: Kafka's default of
 /// `connections.max.idle.ms`, ten minutes.
@@ -68,8 +76,7 @@ impl FrameBuffer {
             tokio::time::timeout(IDLE_TIMEOUT, socket.readable())
                 .await
                 .map_err(|_| FrameError::Idle)??;
-            self.0
-                .reserve(self.missing().min(self.0.len().max(READ_CHUNK_BYTES)));
+            self.0.reserve(self.missing().min(self.reserve_limit()));
             match socket.try_read_buf(&mut self.0) {
                 Ok(0) if self.0.is_empty() => return Ok(None),
                 Ok(0) => return Err(FrameError::Cut),
@@ -112,6 +119,15 @@ impl FrameBuffer {
         self.0
             .first_chunk::<LENGTH_LEN>()
             .map(|length| i32::from_be_bytes(*length))
+    }
+
+    fn reserve_limit(&self) -> usize {
+        let arrived = self.0.len();
+        if arrived < TRUSTED_BYTES {
+            arrived.max(READ_CHUNK_BYTES)
+        } else {
+            arrived.max(MAX_RESERVE_BYTES)
+        }
     }
 
     /// Bytes until the frame is whole, at least one chunk while its length is
@@ -181,8 +197,19 @@ mod tests {
     fn a_claimed_length_reserves_nothing() {
         let claimed = (MAX_PRODUCE_FRAME_BYTES as u32).to_be_bytes();
         let mut buffer = FrameBuffer(BytesMut::from(&claimed[..]));
-        let wanted = buffer.missing().min(buffer.0.len().max(READ_CHUNK_BYTES));
+        let wanted = buffer.missing().min(buffer.reserve_limit());
         assert_eq!(wanted, READ_CHUNK_BYTES);
         assert!(buffer.take().unwrap().is_none());
+    }
+
+    #[test]
+    fn the_rest_of_a_frame_is_reserved_once_its_sender_is_trusted() {
+        let claimed = (MAX_PRODUCE_FRAME_BYTES as u32).to_be_bytes();
+        let mut buffer = FrameBuffer(BytesMut::from(&claimed[..]));
+        buffer.0.resize(TRUSTED_BYTES, 0);
+        assert_eq!(
+            buffer.missing().min(buffer.reserve_limit()),
+            MAX_RESERVE_BYTES
+        );
     }
 }
