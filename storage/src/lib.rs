@@ -29,6 +29,7 @@ mod partition;
 mod preallocate;
 mod recovery;
 mod retention;
+mod scrub;
 mod segment;
 mod state;
 mod stats;

@@ -6,6 +6,7 @@ use crate::core::Core;
 use crate::error::AppendError;
 use crate::keys::{self, Mark};
 use crate::partition::Log;
+use crate::scrub::{BYTES_PER_ROUND, Scrub};
 use crate::state::Op;
 use crate::storage::Inner;
 use crate::ticket::Ticket;
@@ -101,6 +102,7 @@ struct Upkeep {
     count: u32,
     windows: u64,
     marked: Option<Instant>,
+    scrub: Scrub,
 }
 
 impl Upkeep {
@@ -110,6 +112,7 @@ impl Upkeep {
             count: 0,
             windows: 0,
             marked: None,
+            scrub: Scrub::new(),
         }
     }
 }
@@ -165,7 +168,8 @@ impl Inner {
             }
         }
         // A full disk is looked at often, because appends wait for its end.
-        is_quiet && !core.full.load(Ordering::Relaxed)
+        let is_scrubbing = upkeep.scrub.step(self, BYTES_PER_ROUND);
+        is_quiet && !is_scrubbing && !core.full.load(Ordering::Relaxed)
     }
 
     /// Keeps zeros ahead of the write position of active segments.

@@ -3,7 +3,7 @@
 mod read;
 mod write;
 
-pub(crate) use read::frame_end;
+pub(crate) use read::{CheckPlace, frame_end};
 pub(crate) use write::Written;
 
 use crate::core::Core;

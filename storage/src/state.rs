@@ -1,7 +1,7 @@
 //! The key-value state: a journal that is the truth, a view that answers.
 
 use crate::core::Core;
-use crate::frame::{FrameKind, payload_crc};
+use crate::frame::{FrameKind, MAX_PAYLOAD, payload_crc};
 use crate::partition::{Log, Pending, PendingBody};
 use crate::ticket::Ticket;
 use crate::view::{ClosedView, Entry, MemoryView, View, ViewError};
@@ -239,6 +239,14 @@ impl State {
         self.snapshot(core);
     }
 
+    /// Begins a snapshot unless one is under way.
+    pub fn snapshot_again(&self, core: &Core) {
+        let is_under_way = self.unfinished.lock().is_some();
+        if !is_under_way {
+            self.snapshot(core);
+        }
+    }
+
     /// Journals all keys and values as one frame.
     pub fn snapshot(&self, core: &Core) {
         let _gate = core.gate.read();
@@ -262,6 +270,12 @@ impl State {
             return;
         };
         let reserved = payload.len();
+        if reserved > MAX_PAYLOAD {
+            core.alarm(format!(
+                "the state has {reserved} bytes, a snapshot at most {MAX_PAYLOAD}: its journal is not compacted"
+            ));
+            return;
+        }
         if core.admit_internal(reserved).is_err() {
             return;
         }
@@ -323,7 +337,7 @@ fn op_record(op: &Op) -> RecordRef<'_> {
 
 /// Decodes the changes of a journal frame.
 pub(crate) fn decode_ops(batch: &Bytes) -> Vec<Op> {
-    let Ok(records) = records(batch, crate::frame::MAX_PAYLOAD) else {
+    let Ok(records) = records(batch, MAX_PAYLOAD) else {
         return Vec::new();
     };
     records

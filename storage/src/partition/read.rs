@@ -5,6 +5,7 @@ use crate::core::Core;
 use crate::error::ReadError;
 use crate::frame::FrameKind;
 use crate::gap::{Gap, GapReason};
+use crate::segment::header::HEADER_BLOCK_LEN;
 use crate::segment::scanner::{Frame, Scanner, Step};
 use crate::segment::{NO_TIMESTAMP, Segment};
 use forebay_records::{BatchHeader, records};
@@ -26,6 +27,23 @@ struct Collected {
     chunk: Chunk,
     bytes: usize,
     is_full: bool,
+}
+
+/// Where checking a segment goes on: a position and the offset that belongs there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CheckPlace {
+    pub position: u64,
+    offset: u64,
+}
+
+impl CheckPlace {
+    /// Returns the place of the first frame.
+    pub fn start_of(segment: &Segment) -> Self {
+        CheckPlace {
+            position: HEADER_BLOCK_LEN as u64,
+            offset: segment.header.base_offset,
+        }
+    }
 }
 
 impl Log {
@@ -126,13 +144,8 @@ impl Log {
                 }
                 Step::Blank { position } | Step::Bad { position } => {
                     let from = expected.unwrap_or_else(|| wanted.max(segment.header.base_offset));
-                    let resumed = scanner.resync()?.is_some();
-                    let to = if resumed {
-                        self.next_base(&mut scanner)?
-                    } else {
-                        segment.end_offset()
-                    };
-                    self.report_damage(core, segment, position, from, to);
+                    let (to, resumed) =
+                        self.skip_damage(core, segment, &mut scanner, position, from)?;
                     expected = Some(to);
                     collected.chunk.next_offset = collected
                         .chunk
@@ -144,6 +157,63 @@ impl Log {
                 }
             }
         }
+    }
+
+    /// Checks about `bytes` of a segment from `place` on; damage is recorded as
+    /// by a read. Returns where to go on, or `None` at the end.
+    pub fn check_segment(
+        &self,
+        core: &Core,
+        segment: &Segment,
+        place: CheckPlace,
+        bytes: u64,
+    ) -> io::Result<Option<CheckPlace>> {
+        let file = core.disk.open(&segment.path)?;
+        let salt = segment.header.salt;
+        let mut scanner = Scanner::new(&*file, salt, place.position, segment.length());
+        let mut offset = place.offset;
+        loop {
+            let position = match scanner.step()? {
+                Step::End => return Ok(None),
+                Step::Frame(frame) => {
+                    offset = frame_end(&frame);
+                    frame.position + frame.header.frame_len() as u64
+                }
+                Step::Blank { position } | Step::Bad { position } => {
+                    let (to, resumed) =
+                        self.skip_damage(core, segment, &mut scanner, position, offset)?;
+                    if !resumed {
+                        return Ok(None);
+                    }
+                    offset = to;
+                    position
+                }
+            };
+            if position >= place.position.saturating_add(bytes) {
+                return Ok(Some(CheckPlace { position, offset }));
+            }
+        }
+    }
+
+    /// Records the damage at `position`, which begins at offset `from`, and
+    /// moves to the next good frame. Returns where the damage ends and whether
+    /// there is such a frame.
+    fn skip_damage(
+        &self,
+        core: &Core,
+        segment: &Segment,
+        scanner: &mut Scanner<'_>,
+        position: u64,
+        from: u64,
+    ) -> io::Result<(u64, bool)> {
+        let resumed = scanner.resync()?.is_some();
+        let to = if resumed {
+            self.next_base(scanner)?
+        } else {
+            segment.end_offset()
+        };
+        self.report_damage(core, segment, position, from, to);
+        Ok((to, resumed))
     }
 
     /// Returns the base offset of the good frame that the scanner stands before.
@@ -178,7 +248,10 @@ impl Log {
             to - 1,
             segment.path.display(),
         ));
-        core.record_gap(self, gap);
+        // The journal is replaced by a snapshot and has no gaps to remember.
+        if !self.is_journal {
+            core.record_gap(self, gap);
+        }
     }
 
     fn segments_from(&self, offset: u64) -> Vec<Arc<Segment>> {
