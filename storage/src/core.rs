@@ -48,10 +48,14 @@ pub(crate) struct Core {
     pub listeners: RwLock<Vec<Listener>>,
     pub state: State,
     pub syncs: SyncPool,
+    /// Held by whoever raises a log start.
+    pub starts: Mutex<()>,
     /// Held by whoever commits a window.
     pub committer: Mutex<()>,
     pub failed: AtomicBool,
     pub closing: AtomicBool,
+    /// Whether the last window was committed.
+    pub closed: AtomicBool,
     pub full: AtomicBool,
     /// Estimate of the free space, lowered by what is written since the last look.
     pub free_bytes: AtomicU64,
@@ -90,9 +94,11 @@ impl Core {
             listeners: RwLock::new(Vec::new()),
             state,
             syncs: SyncPool::new(sync_threads),
+            starts: Mutex::new(()),
             committer: Mutex::new(()),
             failed: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
             full: AtomicBool::new(false),
             free_bytes: AtomicU64::new(u64::MAX),
             meters: Meters::default(),
@@ -186,7 +192,8 @@ impl Core {
                 continue;
             }
             let mut waiting = self.waiting.lock();
-            if self.failed.load(Ordering::Acquire) {
+            // After the close nothing is committed any more.
+            if self.failed.load(Ordering::Acquire) || self.closed.load(Ordering::Acquire) {
                 return self.is_durable(ticket);
             }
             if !self.is_durable(ticket) {

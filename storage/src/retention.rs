@@ -74,11 +74,25 @@ pub(crate) fn set_log_start(
     log: &Arc<Log>,
     offset: u64,
 ) -> Result<Ticket, AppendError> {
-    let offset = offset.min(log.visible());
-    if offset <= log.log_start() {
+    raise_start(core, log, offset.min(log.visible()), Vec::new())
+}
+
+/// Journals a higher log start with what belongs to it and hides what is below.
+/// One at a time, so that the journal never ends with the lower of two.
+fn raise_start(
+    core: &Core,
+    log: &Log,
+    offset: u64,
+    mut others: Vec<Op>,
+) -> Result<Ticket, AppendError> {
+    let _starts = core.starts.lock();
+    if offset > log.log_start() {
+        others.push(start_op(log, offset));
+    }
+    if others.is_empty() {
         return Ok(core.fence());
     }
-    let ticket = core.journal_ops(vec![start_op(log, offset)])?;
+    let ticket = core.journal_ops(others)?;
     log.raise_log_start(offset);
     Ok(ticket)
 }
@@ -185,7 +199,7 @@ fn remove_oldest(core: &Core, log: &Log, ignore_holds: bool) -> bool {
         return false;
     }
     let start = log.log_start();
-    let mut ops = vec![start_op(log, end)];
+    let mut ops = Vec::new();
     if ignore_holds && start < end {
         let gap = Gap {
             from: start,
@@ -201,11 +215,10 @@ fn remove_oldest(core: &Core, log: &Log, ignore_holds: bool) -> bool {
             end - 1
         ));
     }
-    match core.journal_ops(ops) {
+    match raise_start(core, log, end, ops) {
         Ok(ticket) if core.wait(ticket) => {}
         _ => return false,
     }
-    log.raise_log_start(end);
     remove_below_start(core, log);
     true
 }

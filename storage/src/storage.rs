@@ -112,7 +112,8 @@ impl Storage {
     }
 
     /// Blocks until a window is durable. Returns `false` when it never will be,
-    /// because the disk failed and `on_fatal` returned: acknowledge nothing.
+    /// because the disk failed and `on_fatal` returned, or because the append
+    /// was overtaken by the close: acknowledge nothing.
     pub fn wait(&self, ticket: Ticket) -> bool {
         self.inner.core.wait(ticket)
     }
@@ -220,6 +221,11 @@ impl Inner {
         }
         // Appends that passed the closing check while it was set.
         core.commit_window();
+        {
+            let _waiting = core.waiting.lock();
+            core.closed.store(true, Ordering::Release);
+            core.done.notify_all();
+        }
         if !core.failed.load(Ordering::Acquire) {
             core.state.apply(core);
             if let Err(reason) = core.state.close() {

@@ -216,3 +216,32 @@ fn with_fallocate_a_segment_has_its_size_at_once_and_survives_a_restart() {
     let read = partition.read(0, 1 << 20, true).unwrap();
     assert_eq!(read.batches.len(), 102);
 }
+
+#[test]
+fn retention_and_a_deletion_of_records_never_lower_the_log_start() {
+    let disk = SimDisk::new(5);
+    let now = Arc::new(AtomicI64::new(0));
+    let mut sized = config(&now);
+    sized.segment_size = 8000;
+    sized.retention.size = Some(20_000);
+    let storage = open(&disk, sized.clone());
+    let partition = topic(&storage, "t", &[]);
+    for _ in 0..60 {
+        append(&storage, &partition, 1);
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| storage.run_maintenance());
+        scope.spawn(|| {
+            for offset in 1..60 {
+                partition.set_log_start(offset).unwrap();
+            }
+        });
+    });
+    assert!(storage.wait(storage.fence()));
+    storage.run_maintenance();
+    assert_eq!(partition.offsets().log_start, 59);
+    drop((partition, storage));
+    let storage = open(&disk.copy(), sized);
+    let partition = storage.topic("t").unwrap().partition(0).unwrap();
+    assert_eq!(partition.offsets().log_start, 59);
+}

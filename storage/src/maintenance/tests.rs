@@ -115,3 +115,23 @@ fn retention_waits_after_the_start_until_holds_can_be_taken() {
     storage.inner.upkeep(&mut upkeep);
     assert!(partition.offsets().log_start > 0);
 }
+
+#[test]
+fn who_waits_for_an_append_that_the_close_overtook_is_told() {
+    let mut threaded = config();
+    threaded.threads = true;
+    let (storage, _) = Storage::open(threaded, Arc::new(SimDisk::new(1))).unwrap();
+    let topic = storage
+        .create_topic("t", TopicConfig::with_partitions(1))
+        .unwrap();
+    let partition = topic.partition(0).unwrap();
+    storage.close();
+    // An append that was admitted before the close and placed after it.
+    let core = &storage.inner.core;
+    let mut state = partition.log.lock();
+    let appended = partition
+        .log
+        .push_record(core, &mut state, &RECORD, false, 0);
+    drop(state);
+    assert!(!storage.wait(appended.ticket));
+}

@@ -78,7 +78,17 @@ impl Log {
             bytes: 0,
             is_full: false,
         };
-        for segment in self.segments_from(from) {
+        let segments = self.segments_from(from);
+        let log_start = self.log_start();
+        if from < log_start {
+            // Retention went past `from` meanwhile; what is left begins later.
+            return Err(ReadError::OffsetOutOfRange {
+                requested: from,
+                log_start,
+                high_watermark,
+            });
+        }
+        for segment in segments {
             if collected.is_full || collected.chunk.next_offset >= high_watermark {
                 break;
             }

@@ -81,7 +81,9 @@ pub(super) fn recover(disk: &dyn Disk, log: &Log, known: &Known, closed: u64) ->
             .min(end),
     );
     end = end.max(start);
-    let acknowledged = mark.end_offset.max(aside_end);
+    // A gap that is known ends where the log has been.
+    let known_end = known.gaps.iter().map(|gap| gap.to).max().unwrap_or(0);
+    let acknowledged = mark.end_offset.max(aside_end).max(known_end);
     if end < acknowledged {
         found.damage.push((end.max(start), acknowledged));
         end = acknowledged;
