@@ -15,7 +15,7 @@ use crate::mqtt::dispatch::{Delivery, Folded};
 use crate::mqtt::feeds::{FeedId, detach, read_page};
 use crate::mqtt::node::{Node, now_ms};
 use crate::mqtt::sessions::record::{
-    self, Changes, CursorRecord, PlaceRecord, StoredSession, UnacknowledgedRecord,
+    self, Changes, CursorRecord, OutgoingRecord, PlaceRecord, StoredSession, UnacknowledgedRecord,
 };
 use crate::mqtt::stats::count;
 
@@ -171,6 +171,22 @@ impl Connection {
         };
         let client = opened.claim.client();
         changes.put(record::cursor_key(client), &record);
+        // The machine has these and the connection did not come to send them:
+        // the cursor passes them, so the state has to know.
+        let unsent = inflight.iter().filter(|one| {
+            one.stage == InflightStage::Published(Qos::ExactlyOnce)
+                && !self.outbound.is_recorded(one.packet_id.value())
+        });
+        for one in unsent {
+            if let Some(place) = self.place(one.cursor) {
+                let record = OutgoingRecord {
+                    place,
+                    received: false,
+                };
+                let key = record::outgoing_key(client, one.packet_id.value());
+                changes.put(key, &record);
+            }
+        }
         for packet_id in self.outbound.finished() {
             changes.delete(record::outgoing_key(client, *packet_id));
         }

@@ -160,6 +160,11 @@ impl Outbound {
         &self.finished
     }
 
+    /// Whether the state knows of an outgoing QoS 2 delivery.
+    pub fn is_recorded(&self, packet_id: u16) -> bool {
+        self.recorded.contains(&packet_id)
+    }
+
     /// The cursor record could not be written; it is due again later.
     pub fn postpone(&mut self, now: Instant) {
         self.unwritten = 0;
@@ -429,8 +434,11 @@ impl Connection {
         let key = record::outgoing_key(opened.claim.client(), packet_id.value());
         let mut transaction = Transaction::new();
         transaction.put(&key, &record::encode(&record));
-        self.outbound.recorded.insert(packet_id.value());
-        Some(self.node.storage.commit(transaction).map(|c| c.ticket))
+        let committed = self.node.storage.commit(transaction);
+        if committed.is_ok() {
+            self.outbound.recorded.insert(packet_id.value());
+        }
+        Some(committed.map(|committed| committed.ticket))
     }
 
     /// The client has a QoS 2 message. False when the storage pushes back.
