@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use forebay_mqtt::{SubscriptionTree, TopicFilter};
-use forebay_storage::Storage;
+use forebay_storage::{ReadError, Storage};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Notify, mpsc};
 
@@ -31,7 +31,7 @@ pub const QUEUE_LEN_MAX: usize = 256;
 /// Bytes read from a partition in one step.
 const READ_LEN: usize = 256 << 10;
 
-/// How often new topics are looked for. A message to a topic that Kafka
+/// How often new topics are looked for after commits. A message to a topic that Kafka
 /// clients created just before waits this long at most.
 const REFRESH_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -308,46 +308,60 @@ impl Dispatch {
 
     fn run(&self) {
         let mut refreshed = Instant::now();
+        // Whether there may be topics or messages that were not looked at.
+        let mut is_stale = true;
         loop {
             {
                 let mut committed = self.signal.committed.lock();
-                if !*committed {
-                    let wait = REFRESH_INTERVAL.saturating_sub(refreshed.elapsed());
-                    self.signal
+                while !*committed {
+                    if !is_stale {
+                        // Nothing appears without a commit.
+                        self.signal.changed.wait(&mut committed);
+                        continue;
+                    }
+                    let due = refreshed + REFRESH_INTERVAL;
+                    if self
+                        .signal
                         .changed
-                        .wait_for(&mut committed, wait.max(Duration::from_millis(1)));
+                        .wait_until(&mut committed, due)
+                        .timed_out()
+                    {
+                        break;
+                    }
                 }
+                is_stale |= *committed;
                 *committed = false;
             }
             if self.signal.stop.load(Ordering::Acquire) {
                 return;
             }
-            if refreshed.elapsed() >= REFRESH_INTERVAL {
+            if is_stale && refreshed.elapsed() >= REFRESH_INTERVAL {
                 self.state.lock().refresh(&self.storage, &self.routes);
                 refreshed = Instant::now();
+                is_stale = false;
             }
             let due = self.state.lock().due();
             for (id, feed, position) in due {
-                self.hand_out(id, &feed, position);
+                is_stale |= !self.hand_out(id, &feed, position);
             }
         }
     }
 
-    /// Reads one partition up to its high watermark and hands it out.
-    fn hand_out(&self, id: FeedId, feed: &Feed, mut position: u64) {
+    /// Reads one partition up to its high watermark and hands it out. False
+    /// when the disk refused.
+    fn hand_out(&self, id: FeedId, feed: &Feed, mut position: u64) -> bool {
         while position < feed.partition.offsets().high_watermark {
             let page = match read_page(&feed.partition, position, READ_LEN) {
                 Ok(page) => page,
+                // A deleted topic has no more messages.
+                Err(ReadError::Deleted) => return true,
                 Err(error) => {
-                    // A deleted topic has no more messages; a disk that cannot
-                    // be read is reported by the storage and tried again with
-                    // the next commit.
                     tracing::debug!(topic = feed.partition.topic_name(), %error, "not dispatched");
-                    return;
+                    return false;
                 }
             };
             if page.next_offset <= position {
-                return;
+                return true;
             }
             let mut state = self.state.lock();
             for (offset, message) in &page.messages {
@@ -356,6 +370,7 @@ impl Dispatch {
             position = page.next_offset;
             state.positions[id.0 as usize] = position;
         }
+        true
     }
 }
 
