@@ -25,7 +25,7 @@ enum Tokio {
 }
 
 /// The table of ARCHITECTURE.md.
-const EDGES: [Allowed; 9] = [
+const EDGES: [Allowed; 12] = [
     Allowed {
         krate: "forebay-records",
         imports: &[],
@@ -38,6 +38,21 @@ const EDGES: [Allowed; 9] = [
     },
     Allowed {
         krate: "forebay-mqtt",
+        imports: &[],
+        tokio: Tokio::Never,
+    },
+    Allowed {
+        krate: "forebay-modbus",
+        imports: &[],
+        tokio: Tokio::In(&["protocols/modbus/src/client", "protocols/modbus/tests/"]),
+    },
+    Allowed {
+        krate: "forebay-opcua",
+        imports: &[],
+        tokio: Tokio::Anywhere,
+    },
+    Allowed {
+        krate: "forebay-sparkplug",
         imports: &[],
         tokio: Tokio::Never,
     },
@@ -63,6 +78,9 @@ const EDGES: [Allowed; 9] = [
             "forebay-records",
             "forebay-kafka",
             "forebay-mqtt",
+            "forebay-modbus",
+            "forebay-opcua",
+            "forebay-sparkplug",
             "forebay-broker",
             "forebay-uplink",
         ],

@@ -1,0 +1,3 @@
+//! Modbus TCP and RTU: frames, poll plan, values, and the client of a bus.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! OPC UA client: supervised sessions, browse, subscriptions, trust.
+
+#![forbid(unsafe_code)]
