@@ -6,6 +6,8 @@ mod running;
 
 #[path = "uplink/audit.rs"]
 mod audit;
+#[path = "uplink/cluster.rs"]
+mod cluster;
 #[path = "uplink/gaps.rs"]
 mod gaps;
 #[path = "uplink/publisher.rs"]

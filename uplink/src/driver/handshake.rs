@@ -7,7 +7,7 @@ use forebay_kafka::append_condition::FEATURE_NAME;
 use forebay_kafka::messages::{
     ApiVersionsRequest, ApiVersionsResponse, CreatableTopic, CreatePartitionsRequest,
     CreatePartitionsTopic, CreateTopicsRequest, MetadataRequest, MetadataRequestTopic,
-    MetadataResponse,
+    MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use forebay_kafka::{ApiKey, KStr, Request, decode_response, error_code};
 use tokio::time::sleep;
@@ -61,6 +61,8 @@ pub struct Target {
     pub destination: Destination,
     /// Number of partitions there.
     pub partitions: u32,
+    /// Node that leads each partition, for those that have a leader.
+    pub leaders: BTreeMap<u32, i32>,
 }
 
 /// Asks for the versions.
@@ -99,6 +101,9 @@ pub struct Prepared {
     pub targets: BTreeMap<String, Target>,
     /// Topics that are missing or too small, with the destination's words.
     pub refused: BTreeMap<String, String>,
+    /// The nodes of the cluster, each with the `host:port` that it wants to be
+    /// reached at.
+    pub nodes: BTreeMap<i32, String>,
 }
 
 /// Makes sure that each topic exists with at least the given number of
@@ -152,6 +157,15 @@ async fn survey(
 ) -> Result<Found, ConnectionError> {
     let metadata = metadata(calls, versions, topics).await?;
     let cluster_id = metadata.cluster_id.as_deref().unwrap_or("(none)");
+    let node = |broker: &MetadataResponseBroker| {
+        let (host, port) = (&*broker.host, broker.port);
+        let address = match host.contains(':') {
+            true => format!("[{host}]:{port}"),
+            false => format!("{host}:{port}"),
+        };
+        (broker.node_id, address)
+    };
+    prepared.nodes = metadata.brokers.iter().map(node).collect();
     let mut found = Found::default();
     for topic in &metadata.topics {
         let name = topic.name.as_deref().unwrap_or_default().to_owned();
@@ -168,6 +182,7 @@ async fn survey(
                 let target = Target {
                     destination,
                     partitions,
+                    leaders: leaders(topic),
                 };
                 prepared.targets.insert(name.clone(), target);
                 if partitions < wanted {
@@ -184,6 +199,16 @@ async fn survey(
         }
     }
     Ok(found)
+}
+
+/// Who leads which partition. A partition without a leader is left out.
+fn leaders(topic: &MetadataResponseTopic) -> BTreeMap<u32, i32> {
+    let led = topic.partitions.iter().filter(|one| one.leader_id >= 0);
+    let leader = |one: &MetadataResponsePartition| {
+        let index = u32::try_from(one.partition_index).ok()?;
+        Some((index, one.leader_id))
+    };
+    led.filter_map(leader).collect()
 }
 
 async fn metadata(

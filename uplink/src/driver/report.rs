@@ -97,7 +97,7 @@ impl Meter {
 
 fn partition_status(runner: &Runner, key: &Key, entry: &Entry) -> PartitionStatus {
     let refused = runner.refused.get(&entry.target);
-    let refused = refused.filter(|_| runner.connected_since.is_some() && !entry.connected);
+    let refused = refused.filter(|_| runner.connected_since.is_some() && entry.node.is_none());
     let log_end = entry.partition.offsets().high_watermark;
     let acked = entry.link.acked();
     let lag_records = log_end.saturating_sub(acked);

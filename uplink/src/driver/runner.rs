@@ -1,5 +1,6 @@
 //! The loop that owns the links.
 
+mod connecting;
 mod inbox;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -7,14 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use forebay_kafka::error_code;
 use forebay_storage::{Partition, Storage, Ticket, Transaction};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::sleep_until;
 
-use super::connection::{ANSWER_TIMEOUT, Calls, ConnectionError, Wire};
-use super::handshake::{self, Prepared, Versions};
+use self::connecting::{Cluster, Established, Opened};
+use super::connection::{ANSWER_TIMEOUT, ConnectionError, Wire};
+use super::handshake::Prepared;
 use super::report::Meter;
 use super::session::{Session, SessionError};
 use super::source::{self, Found, SourceError};
@@ -51,6 +52,10 @@ const TICK: Duration = Duration::from_secs(1);
 /// not spend its time on it.
 const STATUS_PAUSE: Duration = Duration::from_millis(100);
 
+/// A question about a partition, with its topic at the destination: for the
+/// tail (true) or for a producer id.
+type Ask = (Key, String, bool);
+
 /// One partition.
 pub struct Entry {
     pub partition: Partition,
@@ -58,7 +63,8 @@ pub struct Entry {
     pub link: Link<Bytes>,
     /// Topic name at the destination.
     pub target: String,
-    pub connected: bool,
+    /// Node that leads it and that it is connected to.
+    pub node: Option<i32>,
     read_after: Option<Instant>,
 }
 
@@ -69,13 +75,7 @@ enum Event {
     Lineage(Key, u64, Result<Option<u32>, SourceError>),
     Established(Box<Result<Established, ConnectionError>>),
     Prepared(u64, Result<Prepared, ConnectionError>),
-}
-
-/// A connection that passed the handshake.
-struct Established {
-    calls: Calls,
-    versions: Versions,
-    prepared: Prepared,
+    Opened(u64, i32, Box<Result<Opened, ConnectionError>>),
 }
 
 /// A topic that the destination does not take.
@@ -93,7 +93,8 @@ pub struct Runner {
     pub entries: BTreeMap<Key, Entry>,
     schedule: Schedule<Key>,
     bucket: Option<TokenBucket>,
-    session: Option<Session>,
+    cluster: Option<Cluster>,
+    sessions: BTreeMap<i32, Session>,
     generation: u64,
     establishing: bool,
     preparing: bool,
@@ -129,7 +130,8 @@ impl Runner {
             config,
             entries: BTreeMap::new(),
             schedule: Schedule::default(),
-            session: None,
+            cluster: None,
+            sessions: BTreeMap::new(),
             generation: 0,
             establishing: false,
             preparing: false,
@@ -190,17 +192,21 @@ impl Runner {
                 self.handle_event(Instant::now(), event);
             }
         }
-        self.disconnect(Instant::now(), "the uplink is shutting down".into());
+        self.leave_cluster(Instant::now(), "the uplink is shutting down".into());
         self.publish_status();
     }
 
     fn tick(&mut self, now: Instant) {
         self.find_topics();
         self.meter.sample(now, &self.entries);
-        let waiting = self.session.as_ref().and_then(Session::waiting_since);
-        if waiting.is_some_and(|since| now.duration_since(since) > ANSWER_TIMEOUT) {
+        let hangs = |session: &Session| {
+            let since = session.waiting_since();
+            since.is_some_and(|since| now.duration_since(since) > ANSWER_TIMEOUT)
+        };
+        let hanging = self.sessions.iter().filter(|(_, session)| hangs(session));
+        for node in hanging.map(|(node, _)| *node).collect::<Vec<_>>() {
             let seconds = ANSWER_TIMEOUT.as_secs();
-            self.disconnect(now, format!("no answer within {seconds} s"));
+            self.disconnect(now, node, format!("no answer within {seconds} s"));
         }
     }
 
@@ -266,84 +272,13 @@ impl Runner {
             topic_id,
             link: Link::new(config, stored, self.rng.fork()),
             target: format!("{}.{}", self.config.site, key.0),
-            connected: false,
+            node: None,
             read_after: None,
         }
     }
 
     fn state_key(&self, key: &Key) -> Vec<u8> {
         state::key(&self.config.site, &key.0, key.1)
-    }
-
-    /// Starts a connection attempt, or asks for topics that are new.
-    fn connect(&mut self, now: Instant) {
-        let Some(session) = &self.session else {
-            if !self.establishing && now >= self.retry_at && !self.entries.is_empty() {
-                self.establishing = true;
-                let index = self.next_address % self.config.bootstrap.len();
-                self.next_address = self.next_address.wrapping_add(1);
-                let address = self.config.bootstrap[index].clone();
-                let topics = self.wanted_topics(|_| true);
-                let events = self.events.clone();
-                tokio::spawn(async move {
-                    let result = establish(&address, &topics).await;
-                    let _ = events.send(Event::Established(Box::new(result))).await;
-                });
-            }
-            return;
-        };
-        let compares = session.versions.compares;
-        let waiting = self.entries.iter_mut().filter(|(_, e)| !e.connected);
-        for (key, entry) in waiting {
-            let target = session.targets.get(&entry.target);
-            if let Some(target) = target.filter(|target| key.1 < target.partitions) {
-                entry.connected = true;
-                let destination = target.destination.clone();
-                entry.link.handle_connected(destination, compares);
-            }
-        }
-        if self.preparing || now < self.retry_at {
-            return;
-        }
-        let due = |name: &str| {
-            let refused = self.refused.get(name);
-            refused.is_none_or(|refused| now >= refused.retry_at)
-        };
-        let topics = self.wanted_topics(|entry| !entry.connected && due(&entry.target));
-        if topics.is_empty() {
-            return;
-        }
-        let (address, generation) = (session.address.clone(), session.generation);
-        let events = self.events.clone();
-        self.preparing = true;
-        tokio::spawn(async move {
-            let result = establish(&address, &topics).await;
-            let prepared = result.map(|established| established.prepared);
-            let _ = events.send(Event::Prepared(generation, prepared)).await;
-        });
-    }
-
-    /// Destination topics and the partitions that they need for the entries
-    /// that `include` picks.
-    fn wanted_topics(&self, include: impl Fn(&Entry) -> bool) -> BTreeMap<String, u32> {
-        let mut topics = BTreeMap::new();
-        for (key, entry) in self.entries.iter().filter(|(_, entry)| include(entry)) {
-            let partitions = topics.entry(entry.target.clone()).or_insert(0);
-            *partitions = (key.1 + 1).max(*partitions);
-        }
-        topics
-    }
-
-    fn disconnect(&mut self, now: Instant, error: String) {
-        tracing::warn!(%error, "uplink connection lost");
-        self.last_error = Some(error);
-        self.session = None;
-        self.connected_since = None;
-        self.retry_at = now + self.backoff.fail(self.rng.u64(..));
-        for entry in self.entries.values_mut() {
-            entry.connected = false;
-            entry.link.handle_disconnected();
-        }
     }
 
     /// Tells the links whose states are durable. Returns whether any is.
@@ -369,7 +304,7 @@ impl Runner {
     fn execute(&mut self, now: Instant) -> bool {
         let mut any = false;
         let mut sends = Vec::new();
-        let mut asks: Vec<(Key, String, bool)> = Vec::new();
+        let mut asks: Vec<Ask> = Vec::new();
         let mut reads = Vec::new();
         for (key, entry) in &mut self.entries {
             let due = entry.link.timeout().is_some_and(|at| at <= now);
@@ -402,33 +337,48 @@ impl Runner {
             self.read_again(key, offset, end);
         }
         self.persist();
-        if let Err(error) = self.ask(now, asks, sends) {
-            self.disconnect(now, error.to_string());
-        }
+        self.ask(now, asks, sends);
         any
     }
 
-    fn ask(
-        &mut self,
-        now: Instant,
-        asks: Vec<(Key, String, bool)>,
-        sends: Vec<(Key, String, Box<Send<Bytes>>)>,
-    ) -> Result<(), SessionError> {
-        // Without a session the links hear of it in `disconnect`.
-        let Some(session) = &mut self.session else {
-            return Ok(());
-        };
+    /// Hands the questions and batches to the sessions of their leaders.
+    fn ask(&mut self, now: Instant, asks: Vec<Ask>, sends: Vec<(Key, String, Box<Send<Bytes>>)>) {
+        let mut failed: Vec<(i32, SessionError)> = Vec::new();
+        let node_of = |entries: &BTreeMap<Key, Entry>, key: &Key| entries.get(key)?.node;
         for (key, target, tail) in asks {
-            match tail {
-                true => session.fetch_tail(now, key, target)?,
-                false => session.init_producer(now, key)?,
+            // Without a session the link heard of it in `disconnect`.
+            let Some(node) = node_of(&self.entries, &key) else {
+                continue;
+            };
+            let Some(session) = self.sessions.get_mut(&node) else {
+                continue;
+            };
+            let asked = match tail {
+                true => session.fetch_tail(now, key, target),
+                false => session.init_producer(now, key),
+            };
+            failed.extend(asked.err().map(|error| (node, error)));
+        }
+        let mut batches: BTreeMap<i32, Vec<_>> = BTreeMap::new();
+        for send in sends {
+            if let Some(node) = node_of(&self.entries, &send.0) {
+                batches.entry(node).or_default().push(send);
             }
         }
-        if let Some(bucket) = &mut self.bucket {
-            let bytes = sends.iter().map(|(_, _, send)| send.payload.len() as u64);
-            bucket.take(bytes.sum());
+        for (node, sends) in batches {
+            let Some(session) = self.sessions.get_mut(&node) else {
+                continue;
+            };
+            if let Some(bucket) = &mut self.bucket {
+                let bytes = sends.iter().map(|(_, _, send)| send.payload.len() as u64);
+                bucket.take(bytes.sum());
+            }
+            let produced = session.produce(now, sends);
+            failed.extend(produced.err().map(|error| (node, error)));
         }
-        session.produce(now, sends)
+        for (node, error) in failed {
+            self.disconnect(now, node, error.to_string());
+        }
     }
 
     /// One commit for the states of all links that changed.
@@ -520,7 +470,7 @@ impl Runner {
         let now = Instant::now();
         let rests = rests.filter(|at| *at > now);
         let bucket = self.bucket.as_ref().and_then(TokenBucket::ready_at);
-        let connecting = self.session.is_none() && !self.establishing;
+        let connecting = self.is_connecting();
         let retry = (connecting && !self.entries.is_empty()).then_some(self.retry_at);
         links.chain(rests).chain(bucket).chain(retry).min()
     }
@@ -539,28 +489,6 @@ impl Runner {
     pub fn keep_free(&self) -> u64 {
         self.config.keep_free
     }
-}
-
-async fn establish(
-    address: &str,
-    topics: &BTreeMap<String, u32>,
-) -> Result<Established, ConnectionError> {
-    let mut calls = Calls::connect(address).await?;
-    let versions = handshake::versions(&mut calls).await?;
-    if let Some(key) = handshake::lacks(&versions) {
-        return Err(ConnectionError::Refused {
-            address: address.to_owned(),
-            what: format!("{key:?}"),
-            code: error_code::UNSUPPORTED_VERSION,
-            name: error_code::name(error_code::UNSUPPORTED_VERSION),
-        });
-    }
-    let prepared = handshake::prepare(&mut calls, &versions, topics).await?;
-    Ok(Established {
-        calls,
-        versions,
-        prepared,
-    })
 }
 
 /// An error with its causes on one line.

@@ -11,7 +11,7 @@ use forebay_kafka::{DecodeError, Request, decode_response};
 
 use super::connection::Pipeline;
 use super::exchange::{self, TailRefusal};
-use super::handshake::{Target, Versions};
+use super::handshake::Versions;
 use super::runner::Key;
 use crate::link::{Refusal, Send, Tail};
 
@@ -25,9 +25,6 @@ pub struct Session {
     pub generation: u64,
     pub pipeline: Pipeline,
     pub versions: Versions,
-    pub address: String,
-    /// Destination topics that are ready, by destination name.
-    pub targets: BTreeMap<String, Target>,
     pending: VecDeque<Pending>,
 }
 
@@ -66,19 +63,11 @@ pub enum SessionError {
 }
 
 impl Session {
-    pub fn new(
-        generation: u64,
-        pipeline: Pipeline,
-        versions: Versions,
-        address: String,
-        targets: BTreeMap<String, Target>,
-    ) -> Self {
+    pub fn new(generation: u64, pipeline: Pipeline, versions: Versions) -> Self {
         Session {
             generation,
             pipeline,
             versions,
-            address,
-            targets,
             pending: VecDeque::new(),
         }
     }

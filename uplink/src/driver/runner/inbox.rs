@@ -1,13 +1,13 @@
 //! What comes back from sockets and blocking threads.
 
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use forebay_kafka::error_code;
 
 use super::{Established, Event, Key, RETRY, Refused, Runner, describe};
 use crate::driver::connection::{ConnectionError, Wire};
 use crate::driver::handshake::Prepared;
-use crate::driver::session::{Answer, Session};
+use crate::driver::session::Answer;
 use crate::driver::source::{Found, SourceError};
 use crate::link::SourceBounds;
 
@@ -15,20 +15,17 @@ impl Runner {
     pub(super) fn handle_event(&mut self, now: Instant, event: Event) {
         match event {
             Event::Established(result) => self.established(now, *result),
-            Event::Prepared(generation, result) => {
+            Event::Prepared(epoch, result) => {
                 self.preparing = false;
-                match (result, &mut self.session) {
-                    (Ok(prepared), Some(session)) if session.generation == generation => {
-                        session.targets.extend(prepared.targets.clone());
-                        self.note_refused(now, prepared);
-                    }
-                    (Err(error), _) => {
+                match result {
+                    Ok(prepared) => self.renew_cluster(now, epoch, prepared),
+                    Err(error) => {
                         self.retry_at = now + RETRY;
                         self.last_error = Some(describe(&error));
                     }
-                    _ => {}
                 }
             }
+            Event::Opened(epoch, node, result) => self.opened(now, epoch, node, *result),
             Event::Read(key, from, result) => {
                 self.reads -= 1;
                 let found = self.settle(now, &key, result);
@@ -51,7 +48,11 @@ impl Runner {
                 if failed {
                     // The records may still be there; the connection starts
                     // over rather than counting them as lost.
-                    return self.disconnect(now, "a planned batch cannot be read".into());
+                    let node = self.entries.get(&key).and_then(|entry| entry.node);
+                    if let Some(node) = node {
+                        self.disconnect(now, node, "a planned batch cannot be read".into());
+                    }
+                    return;
                 }
                 if let Some(entry) = self.entries.get_mut(&key) {
                     entry.link.handle_reread(now, from, end, payload);
@@ -98,28 +99,13 @@ impl Runner {
                 self.last_error = Some(describe(&error));
                 self.retry_at = now + self.backoff.fail(self.rng.u64(..));
             }
-            Ok(Established {
-                calls,
-                versions,
-                prepared,
-            }) => {
-                self.generation += 1;
-                let address = calls.address.clone();
-                tracing::info!(address, compares = versions.compares, "uplink connected");
-                let pipeline = calls.into_pipeline(self.generation, self.wire.clone());
-                let targets = prepared.targets.clone();
-                let session = Session::new(self.generation, pipeline, versions, address, targets);
-                self.session = Some(session);
-                self.connected_since = Some(SystemTime::now());
-                self.last_error = None;
-                self.note_refused(now, prepared);
-            }
+            Ok(established) => self.join_cluster(now, established),
         }
     }
 
     /// Remembers which topics the destination does not take, and since when
     /// they may be asked for again. The others go on.
-    fn note_refused(&mut self, now: Instant, prepared: Prepared) {
+    pub(super) fn note_refused(&mut self, now: Instant, prepared: Prepared) {
         for name in prepared.targets.keys() {
             if !prepared.refused.contains_key(name) {
                 self.refused.remove(name);
@@ -142,25 +128,22 @@ impl Runner {
     }
 
     pub(super) fn handle_wire(&mut self, now: Instant, wire: Wire) {
-        let current = self.session.as_ref().map(|session| session.generation);
+        let (Wire::Closed { generation, .. } | Wire::Frame { generation, .. }) = &wire;
+        let mut sessions = self.sessions.iter_mut();
+        let Some((node, session)) = sessions.find(|(_, s)| s.generation == *generation) else {
+            return;
+        };
+        let node = *node;
         match wire {
-            Wire::Closed { generation, error } if current == Some(generation) => {
-                self.disconnect(now, error);
-            }
-            Wire::Frame { generation, frame } if current == Some(generation) => {
-                let Some(session) = &mut self.session else {
-                    return;
-                };
-                match session.answer(now, frame) {
-                    Ok(answer) => self.apply(now, answer),
-                    Err(error) => self.disconnect(now, describe(&error)),
-                }
-            }
-            Wire::Closed { .. } | Wire::Frame { .. } => {}
+            Wire::Closed { error, .. } => self.disconnect(now, node, error),
+            Wire::Frame { frame, .. } => match session.answer(now, frame) {
+                Ok(answer) => self.apply(now, node, answer),
+                Err(error) => self.disconnect(now, node, describe(&error)),
+            },
         }
     }
 
-    fn apply(&mut self, now: Instant, answer: Answer) {
+    fn apply(&mut self, now: Instant, node: i32, answer: Answer) {
         match answer {
             Answer::Nothing => {}
             Answer::Tail(key, result) => {
@@ -180,7 +163,7 @@ impl Runner {
                     // The topic may be gone or led elsewhere; the handshake of
                     // a new connection finds out.
                     Err(refusal) if leads_elsewhere(refusal.code) => {
-                        self.disconnect(now, refusal.words);
+                        self.disconnect(now, node, refusal.words);
                     }
                     Err(refusal) => entry.link.handle_failure(now, refusal.words),
                 }
@@ -208,7 +191,7 @@ impl Runner {
                 }
                 if let Some(code) = moved {
                     let name = error_code::name(code);
-                    self.disconnect(now, format!("the destination moved: {name} ({code})"));
+                    self.disconnect(now, node, format!("the destination moved: {name} ({code})"));
                 }
             }
         }
