@@ -1,5 +1,7 @@
 //! What the broker is told when it starts.
 
+use std::time::Duration;
+
 use crate::group::GroupTiming;
 use crate::topic_config::DEFAULT_MAX_MESSAGE_BYTES;
 
@@ -15,6 +17,10 @@ pub const MAX_PARTITIONS_PER_TOPIC: u32 = 1_000;
 /// below 100 MB, and it stays below the usual limit of 16,384 open files that
 /// the service unit asks for.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 12_000;
+
+/// How long the offsets of a group without members are kept. Kafka's week is
+/// shorter than a plant's summer break.
+pub const DEFAULT_OFFSETS_RETENTION: Duration = Duration::from_hours(30 * 24);
 
 /// Settings of a [`Broker`](crate::Broker).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +45,8 @@ pub struct BrokerConfig {
     pub log_dir: String,
     /// Timing of consumer groups.
     pub group_timing: GroupTiming,
+    /// How long the committed offsets of a group without members are kept.
+    pub offsets_retention: Duration,
 }
 
 impl BrokerConfig {
@@ -56,6 +64,7 @@ impl BrokerConfig {
             max_connections: DEFAULT_MAX_CONNECTIONS,
             log_dir: "data".to_owned(),
             group_timing: GroupTiming::default(),
+            offsets_retention: DEFAULT_OFFSETS_RETENTION,
         }
     }
 }

@@ -35,7 +35,8 @@ pub mod topic_name;
 pub use broker::Broker;
 pub use call::ConnectionContext;
 pub use config::{
-    BrokerConfig, DEFAULT_MAX_CONNECTIONS, DEFAULT_PARTITIONS, MAX_PARTITIONS_PER_TOPIC,
+    BrokerConfig, DEFAULT_MAX_CONNECTIONS, DEFAULT_OFFSETS_RETENTION, DEFAULT_PARTITIONS,
+    MAX_PARTITIONS_PER_TOPIC,
 };
 pub use errors::{KafkaCode, Refusal};
 pub use handlers::fetch::{FetchWait, MAX_FETCH_BYTES};

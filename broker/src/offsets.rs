@@ -7,6 +7,10 @@
 //! layout u8 = 1, offset i64, leader epoch i32, commit time i64 (ms), metadata
 //! ```
 
+mod expiry;
+
+pub use expiry::sweep;
+
 /// Longest metadata string of a commit: Kafka's default of
 /// `offset.metadata.max.bytes`.
 pub const MAX_METADATA_BYTES: usize = 4096;

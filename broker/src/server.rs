@@ -27,6 +27,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long open connections may finish their responses at shutdown.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How often committed offsets are looked through for groups that are gone.
+/// Members that lost their connection by a restart rejoin long before the first
+/// time.
+const OFFSETS_SWEEP: Duration = Duration::from_hours(1);
+
 /// Serves Kafka clients until `shutdown` becomes true or its sender is gone.
 ///
 /// On return no connection is open, and the producer windows are in the state
@@ -42,6 +47,7 @@ pub async fn serve(
     tracing::info!(address = %listener.local_addr()?, "kafka listener is up");
     let commits = bridge_commits(&broker);
     let groups = tokio::spawn(expire_groups(Arc::clone(&broker)));
+    let sweeps = tokio::spawn(sweep_offsets(Arc::clone(&broker)));
     let open = Arc::new(AtomicUsize::new(0));
     let mut connections = JoinSet::new();
     let for_connections = shutdown.clone();
@@ -77,6 +83,7 @@ pub async fn serve(
         connections.shutdown().await;
     }
     groups.abort();
+    sweeps.abort();
     broker.close();
     Ok(())
 }
@@ -108,6 +115,19 @@ fn bridge_commits(broker: &Broker) -> watch::Receiver<Ticket> {
         });
     }));
     receiver
+}
+
+/// Looks through the committed offsets now and then.
+async fn sweep_offsets(broker: Arc<Broker>) {
+    loop {
+        tokio::time::sleep(OFFSETS_SWEEP).await;
+        let broker = Arc::clone(&broker);
+        let sweep =
+            tokio::task::spawn_blocking(move || broker.sweep_offsets(broker.clock.wall_ms()));
+        if sweep.await.is_err() {
+            tracing::error!("the sweep of committed offsets panicked");
+        }
+    }
 }
 
 /// Runs the timers of consumer groups.

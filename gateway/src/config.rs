@@ -152,6 +152,9 @@ pub struct Kafka {
     pub default_partitions: u32,
     /// Bytes of one record batch at most.
     pub max_message_bytes: u32,
+    /// How long the committed offsets of a consumer group without members are
+    /// kept.
+    pub offsets_retention: Duration,
     /// Connections open at the same time at most.
     pub max_connections: u32,
 }

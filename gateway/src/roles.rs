@@ -336,6 +336,7 @@ fn broker_config(config: &Config, identity: Identity, bound: SocketAddr) -> Brok
     let mut settings = BrokerConfig::new(&identity.cluster_id(), &host, port);
     settings.auto_create_topics = config.kafka.auto_create_topics;
     settings.default_partitions = config.kafka.default_partitions;
+    settings.offsets_retention = config.kafka.offsets_retention;
     settings.max_message_bytes = config.kafka.max_message_bytes as usize;
     settings.max_connections = config.kafka.max_connections as usize;
     settings.log_dir = config.node.data_dir.display().to_string();

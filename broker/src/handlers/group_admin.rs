@@ -10,13 +10,13 @@ use forebay_kafka::messages::{
     ListGroupsResponse, ListedGroup,
 };
 use forebay_kafka::{KStr, error_code};
-use forebay_storage::{Ticket, Transaction};
+use forebay_storage::{AppendError, Ticket, Transaction};
 
 use crate::Broker;
 use crate::call::Call;
 use crate::errors::KafkaCode;
 use crate::group::{GroupDescription, GroupError, check_group_id};
-use crate::offsets::{PREFIX, group_prefix, parse_key};
+use crate::offsets::{PREFIX, group_prefix, parse_key, sweep};
 use crate::reply::Reply;
 
 /// State of a group that has offsets but no members.
@@ -141,6 +141,55 @@ impl Broker {
             .commit(transaction)
             .map_err(|error| error.kafka_code())?;
         Ok(Some(committed.ticket))
+    }
+
+    /// Forgets the offsets of groups that are long gone and renews those of
+    /// groups that live and do not commit. Reads all offsets; durable with the
+    /// next commit. What the storage does not take is left to the next sweep.
+    pub fn sweep_offsets(&self, now_ms: i64) {
+        let retention = self.config.offsets_retention.as_millis();
+        let retention_ms = i64::try_from(retention).unwrap_or(i64::MAX);
+        let has_members = |group: &str| {
+            let described = self.groups.lock().coordinator.describe(group);
+            described.is_some_and(|group| !group.members.is_empty())
+        };
+        let stored = self.storage.scan_prefix(PREFIX);
+        let sweep = sweep(stored, now_ms, retention_ms, has_members);
+        for (group, keys) in sweep.forget {
+            let mut transaction = Transaction::new();
+            for key in &keys {
+                transaction.delete(key);
+            }
+            let offsets = keys.len();
+            match self.storage.commit(transaction) {
+                Ok(_) => tracing::info!(group, offsets, "offsets expired"),
+                Err(error) => tracing::warn!(group, %error, "offsets not expired"),
+            }
+        }
+        for (group, offsets) in sweep.renew {
+            let mut transaction = Transaction::new();
+            for (key, offset) in &offsets {
+                transaction.put(key, &offset.encode());
+            }
+            if let Err(error) = self.storage.commit(transaction) {
+                tracing::warn!(group, %error, "offsets not renewed");
+            }
+        }
+    }
+
+    /// Forgets what all groups committed for a topic that was deleted: a topic
+    /// of the same name begins at offset 0.
+    pub(crate) fn forget_topic_offsets(&self, topic: &str) -> Result<(), AppendError> {
+        let mut transaction = Transaction::new();
+        for (key, _) in self.storage.scan_prefix(PREFIX) {
+            if parse_key(&key).is_some_and(|(_, of, _)| of == topic) {
+                transaction.delete(&key);
+            }
+        }
+        if !transaction.is_empty() {
+            self.storage.commit(transaction)?;
+        }
+        Ok(())
     }
 
     fn has_offsets(&self, group_id: &str) -> bool {

@@ -189,6 +189,9 @@ impl Broker {
         };
         let deleted = found.and_then(|topic| {
             self.storage.delete_topic(topic.name())?;
+            if let Err(error) = self.forget_topic_offsets(topic.name()) {
+                tracing::warn!(topic = topic.name(), %error, "offsets of a deleted topic are left");
+            }
             self.books.forget_topic(&self.storage, topic.id());
             Ok::<Arc<Topic>, Refusal>(topic)
         });

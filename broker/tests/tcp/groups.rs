@@ -1,11 +1,16 @@
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use bytes::Bytes;
+use forebay_broker::DEFAULT_OFFSETS_RETENTION;
+use forebay_broker::{Broker, BrokerConfig};
 use forebay_kafka::error_code;
 use forebay_kafka::messages::{
-    DeleteGroupsRequest, DescribeGroupsRequest, HeartbeatRequest, JoinGroupRequest,
-    JoinGroupRequestProtocol, JoinGroupResponse, LeaveGroupRequest, ListGroupsRequest,
-    MemberIdentity, OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
-    OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
-    OffsetFetchRequest, OffsetFetchRequestGroup, SyncGroupRequest, SyncGroupRequestAssignment,
+    DeleteGroupsRequest, DeleteTopicState, DeleteTopicsRequest, DescribeGroupsRequest,
+    HeartbeatRequest, JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse,
+    LeaveGroupRequest, ListGroupsRequest, MemberIdentity, OffsetCommitRequest,
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetDeleteRequest,
+    OffsetDeleteRequestPartition, OffsetDeleteRequestTopic, OffsetFetchRequest,
+    OffsetFetchRequestGroup, SyncGroupRequest, SyncGroupRequestAssignment,
 };
 
 use crate::client::Client;
@@ -291,4 +296,37 @@ async fn a_silent_member_is_expired_by_the_servers_timer() {
     tokio::time::timeout(std::time::Duration::from_secs(15), emptied)
         .await
         .expect("the session expires");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offsets_go_with_their_topic_and_with_a_group_that_is_long_gone() {
+    let hub = Hub::start().await;
+    let mut client = hub.client().await;
+    client.create_topic("t", 1).await;
+    for group in ["one", "other"] {
+        client.call(8, &commit(group, -1, "", 3)).await;
+        assert_eq!(committed(&mut client, group).await.len(), 1);
+    }
+
+    let state = DeleteTopicState {
+        name: Some("t".into()),
+        ..DeleteTopicState::default()
+    };
+    let delete = DeleteTopicsRequest {
+        topics: vec![state],
+        ..DeleteTopicsRequest::default()
+    };
+    client.call(6, &delete).await;
+    client.create_topic("t", 1).await;
+    assert_eq!(committed(&mut client, "one").await, []);
+
+    client.call(8, &commit("one", -1, "", 4)).await;
+    let retention = DEFAULT_OFFSETS_RETENTION.as_millis() as i64;
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let now_ms = since.as_millis() as i64;
+    let broker = Broker::new(hub.storage.clone(), BrokerConfig::new("c", "h", 1));
+    broker.sweep_offsets(now_ms + retention - 60_000);
+    assert_eq!(committed(&mut client, "one").await.len(), 1);
+    broker.sweep_offsets(now_ms + retention + 60_000);
+    assert_eq!(committed(&mut client, "one").await, []);
 }

@@ -78,6 +78,12 @@ pub const MQTT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A longer wait only helps a client that means harm.
 pub const MQTT_CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(300);
 
+/// The shortest `kafka.offsets_retention`: consumers restart within it.
+pub const KAFKA_OFFSETS_RETENTION_MIN: Duration = Duration::from_hours(1);
+
+/// The longest `kafka.offsets_retention`: ten years.
+pub const KAFKA_OFFSETS_RETENTION_MAX: Duration = Duration::from_hours(3_650 * 24);
+
 /// Ten thousand sensors and some tools. With a few kilobytes for an idle one
 /// that is below 100 MB.
 pub const MQTT_MAX_CONNECTIONS: u32 = 12_000;

@@ -84,6 +84,14 @@ pub(super) fn kafka(root: &Section<'_>) -> Kafka {
         )
         .and_then(|bytes| u32::try_from(bytes).ok())
         .unwrap_or(defaults::KAFKA_MAX_MESSAGE_BYTES),
+        offsets_retention: duration_within(
+            &section,
+            "offsets_retention",
+            defaults::KAFKA_OFFSETS_RETENTION_MIN,
+            defaults::KAFKA_OFFSETS_RETENTION_MAX,
+            "expected a duration from \"1h\" to \"3650d\"",
+        )
+        .unwrap_or(forebay_broker::DEFAULT_OFFSETS_RETENTION),
         max_connections: max_connections(&section).unwrap_or(defaults::KAFKA_MAX_CONNECTIONS),
     };
     section.finish();
