@@ -188,6 +188,11 @@ impl Broker {
                 ConfigType::Int,
                 config.default_partitions.to_string(),
             ),
+            (
+                "offsets.retention.minutes",
+                ConfigType::Int,
+                (config.offsets_retention.as_secs() / 60).to_string(),
+            ),
         ];
         let fixed = FIXED_BROKER_CONFIGS
             .iter()
