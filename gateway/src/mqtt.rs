@@ -19,6 +19,7 @@ mod retained;
 mod server;
 mod sessions;
 mod stats;
+mod stream;
 
 use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;

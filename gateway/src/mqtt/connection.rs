@@ -33,12 +33,12 @@ use bytes::BytesMut;
 use forebay_mqtt::session::{CloseReason, Input, Outcome, SessionExpiry, Token};
 use forebay_mqtt::{Connection as Machine, Effect, ReasonCode};
 use forebay_storage::Ticket;
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::dispatch::Delivery;
 use super::node::Node;
 use super::stats::count;
+use super::stream::{ByteStream, Ready, ready};
 use opening::Opened;
 use outbound::{Outbound, arrives};
 use output::Output;
@@ -58,19 +58,14 @@ const RETRY_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50)
 ///
 /// The future is spawned as it is: each async function around it would hold it
 /// a second time, and its size is what an idle connection costs.
-pub async fn run(
+pub async fn run<S: ByteStream>(
     node: Arc<Node>,
-    stream: TcpStream,
+    stream: S,
     shutdown: watch::Receiver<bool>,
     slot: OwnedSemaphorePermit,
 ) {
     count(&node.stats.connections_total);
     count(&node.stats.connections);
-    // Acknowledgements are small and complete; waiting to fill a segment would
-    // only delay them.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "no TCP_NODELAY");
-    }
     let machine = Machine::new(Instant::now(), Arc::clone(&node.protocol));
     let mut connection = Box::new(Connection {
         committed: node.committed.clone(),
@@ -107,10 +102,10 @@ enum Waiting {
     Retained(Vec<Delivery>),
 }
 
-struct Connection {
+struct Connection<S> {
     node: Arc<Node>,
     machine: Machine,
-    stream: TcpStream,
+    stream: S,
     shutdown: watch::Receiver<bool>,
     committed: watch::Receiver<Ticket>,
     input: BytesMut,
@@ -127,8 +122,7 @@ struct Connection {
 }
 
 enum Event {
-    Readable(io::Result<()>),
-    Writable(io::Result<()>),
+    Ready(io::Result<Ready>),
     Committed,
     Arrived(Option<Delivery>),
     Behind,
@@ -137,24 +131,22 @@ enum Event {
     Shutdown,
 }
 
-impl Connection {
+impl<S: ByteStream> Connection<S> {
     async fn run(&mut self) {
         loop {
             self.settle().await;
             if self.close.is_some() {
                 break;
             }
-            if let Err(error) = self.output.write(&self.stream, Instant::now()) {
+            if let Err(error) = self.output.write(&mut self.stream, Instant::now()) {
                 tracing::debug!(%error, "write failed");
                 self.machine.handle_connection_lost(Instant::now());
                 continue;
             }
             match self.next_event().await {
-                Event::Readable(Ok(())) => self.read(),
-                Event::Readable(Err(_)) | Event::Writable(Err(_)) => {
-                    self.machine.handle_connection_lost(Instant::now());
-                }
-                Event::Writable(Ok(())) | Event::Committed | Event::Behind => {}
+                Event::Ready(Ok(Ready::Read)) => self.read(),
+                Event::Ready(Err(_)) => self.machine.handle_connection_lost(Instant::now()),
+                Event::Ready(Ok(Ready::Write)) | Event::Committed | Event::Behind => {}
                 Event::Arrived(delivery) => self.outbound.arrived(delivery),
                 Event::TakenOver => self.machine.take_over(Instant::now()),
                 Event::Timeout => self.timeout(Instant::now()),
@@ -262,7 +254,7 @@ impl Connection {
         let is_open = self.machine.is_open();
         self.input
             .reserve(if is_open { READ_LEN } else { CONNECT_READ_LEN });
-        match self.stream.try_read_buf(&mut self.input) {
+        match self.stream.try_read(&mut self.input) {
             Ok(0) => self.machine.handle_connection_lost(Instant::now()),
             Ok(_) => self.is_incomplete = false,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -310,7 +302,7 @@ impl Connection {
             && !self.output.is_full()
             && self.is_incomplete
             && self.machine.accepts_input();
-        let writes = !self.output.is_empty();
+        let writes = !self.output.is_empty() || self.stream.wants_write();
         let commits = !self.waiting.is_empty() || self.output.is_gated();
         let takes = self.outbound.has_room() && !self.output.is_full();
         let mut until = self.machine.next_timeout();
@@ -324,12 +316,11 @@ impl Connection {
         }
         let claim = self.opened.as_mut().map(|opened| &mut opened.claim);
         let subscriber = self.outbound.subscriber.as_mut();
-        let stream = &self.stream;
+        let stream = &mut self.stream;
         tokio::select! {
             _ = self.shutdown.wait_for(|stop| *stop) => Event::Shutdown,
             Ok(()) = self.committed.changed(), if commits || self.blocked.is_some() => Event::Committed,
-            result = stream.writable(), if writes => Event::Writable(result),
-            result = stream.readable(), if reads => Event::Readable(result),
+            result = ready(stream, reads, writes), if reads || writes => Event::Ready(result),
             event = arrives(subscriber, takes) => event,
             () = opening::taken_over(claim) => Event::TakenOver,
             () = at(until) => Event::Timeout,

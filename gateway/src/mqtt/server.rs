@@ -68,6 +68,11 @@ pub async fn serve(
             count(&node.stats.connections_refused);
             continue;
         };
+        // Acknowledgements are small and complete; waiting to fill a segment
+        // would only delay them.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "no TCP_NODELAY");
+        }
         tasks.spawn(connection::run(
             Arc::clone(&node),
             stream,

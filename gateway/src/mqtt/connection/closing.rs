@@ -18,6 +18,7 @@ use crate::mqtt::sessions::record::{
     self, Changes, CursorRecord, OutgoingRecord, PlaceRecord, StoredSession, UnacknowledgedRecord,
 };
 use crate::mqtt::stats::count;
+use crate::mqtt::stream::{ByteStream, writable};
 
 /// How long the last packets may take to be written.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
@@ -34,7 +35,7 @@ struct Unfinished {
     received: bool,
 }
 
-impl Connection {
+impl<S: ByteStream> Connection<S> {
     /// Repeats what the session left unfinished, then becomes its reader.
     pub(super) async fn resume(&mut self, stored: StoredSession) {
         self.attach(&stored.session.subscriptions, &stored.cursors);
@@ -232,9 +233,15 @@ impl Connection {
         );
         self.leave(seconds(expiry)).await;
         let flush = async {
-            while !self.output.is_empty() {
-                self.stream.writable().await?;
-                self.output.write(&self.stream, Instant::now())?;
+            loop {
+                self.output.write(&mut self.stream, Instant::now())?;
+                if self.output.is_empty() {
+                    self.stream.close();
+                    if !self.stream.wants_write() {
+                        break;
+                    }
+                }
+                writable(&mut self.stream).await?;
             }
             std::io::Result::Ok(())
         };

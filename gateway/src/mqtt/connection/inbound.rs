@@ -12,12 +12,13 @@ use super::{Connection, Waiting};
 use crate::mqtt::message::{Message, MessageProperties};
 use crate::mqtt::node::{Node, Refusal, now_ms};
 use crate::mqtt::sessions::record;
+use crate::mqtt::stream::ByteStream;
 
 /// How long a will is tried again when the disk is behind. A commit takes
 /// milliseconds; after this the disk is stuck and the process about to end.
 const WILL_RETRY_MAX: Duration = Duration::from_secs(5);
 
-impl Connection {
+impl<S: ByteStream> Connection<S> {
     /// Appends a publish. False when the storage pushes back.
     pub(super) async fn publish(&mut self, token: Option<Token>, publish: Publish) -> bool {
         let message = message(&publish);

@@ -18,6 +18,7 @@ use crate::mqtt::sessions::record::{
     self, CursorRecord, SessionRecord, StoredSession, SubscriptionRecord,
 };
 use crate::mqtt::sessions::{Claim, ClaimError, EXPIRY_NEVER};
+use crate::mqtt::stream::ByteStream;
 
 /// Characters of a made-up client identifier, 119 bits of chance.
 const ASSIGNED_ID_LEN: usize = 20;
@@ -57,7 +58,7 @@ struct Prepared {
     ticket: Option<Ticket>,
 }
 
-impl Connection {
+impl<S: ByteStream> Connection<S> {
     pub(super) async fn open(&mut self, open: OpenSession) {
         let assigned = open.client_id.is_empty().then(assigned_client_id);
         let client = assigned.as_ref().unwrap_or(&open.client_id);

@@ -23,6 +23,7 @@ use crate::mqtt::feeds::{FeedId, Page, detach, read_page};
 use crate::mqtt::node::now_ms;
 use crate::mqtt::sessions::record::{self, OutgoingRecord, PlaceRecord, StoredSession};
 use crate::mqtt::stats::count;
+use crate::mqtt::stream::ByteStream;
 
 /// Messages taken from the queue ahead of the client's credit.
 const PENDING_LEN_MAX: usize = 64;
@@ -192,7 +193,7 @@ pub(super) async fn arrives(subscriber: Option<&mut Subscriber>, takes: bool) ->
     }
 }
 
-impl Connection {
+impl<S: ByteStream> Connection<S> {
     /// Gives the machine what it has room for. True when anything happened.
     pub(super) async fn deliver(&mut self) -> bool {
         if !self.machine.is_open() {

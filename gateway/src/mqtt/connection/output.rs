@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 use forebay_storage::Ticket;
-use tokio::net::TcpStream;
+
+use crate::mqtt::stream::ByteStream;
 
 /// Encoded bytes at which nothing more is taken from the client or for it. A
 /// socket's send buffer is of the same order.
@@ -74,7 +75,7 @@ impl Output {
     ///
     /// # Errors
     /// When the connection is gone.
-    pub fn write(&mut self, stream: &TcpStream, now: Instant) -> io::Result<()> {
+    pub fn write(&mut self, stream: &mut impl ByteStream, now: Instant) -> io::Result<()> {
         while !self.bytes.is_empty() {
             match stream.try_write(&self.bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -91,7 +92,13 @@ impl Output {
         }
         // An idle connection keeps no buffer.
         self.bytes = BytesMut::new();
-        self.progress = None;
+        match stream.try_flush() {
+            Ok(()) => self.progress = None,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.progress.get_or_insert(now);
+            }
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 

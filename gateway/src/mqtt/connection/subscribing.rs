@@ -11,8 +11,9 @@ use crate::mqtt::dispatch::{Grant, Subscription};
 use crate::mqtt::sessions::record::{
     self, Changes, CursorRecord, PlaceRecord, SessionRecord, SubscriptionRecord,
 };
+use crate::mqtt::stream::ByteStream;
 
-impl Connection {
+impl<S: ByteStream> Connection<S> {
     /// Makes subscriptions. False when the storage pushes back; making them
     /// again does no harm.
     pub(super) fn subscribe(
