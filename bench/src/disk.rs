@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,13 +14,20 @@ use xtask::failure::{During, Outcome};
 /// Bytes of the file that is written.
 const FILE_SIZE: u64 = 512 << 20;
 
+/// Bytes of the file that a probe writes to, over and over.
+const PROBE_FILE_SIZE: u64 = 16 << 20;
+
+/// Pause between two syncs of a probe: some hundred samples per second, few
+/// against the thousands of commits beside it.
+const PROBE_EVERY: Duration = Duration::from_millis(5);
+
 /// Makes a file whose blocks are all written, so that a write to it changes no
 /// metadata: the fastest that the disk can do.
-fn prepared(directory: &Path) -> Outcome<File> {
-    let path = directory.join("raw");
+fn prepared(directory: &Path, name: &str, size: u64) -> Outcome<File> {
+    let path = directory.join(name);
     let mut file = File::create(&path).during(path.display())?;
     let block = vec![0; 1 << 20];
-    for _ in 0..FILE_SIZE >> 20 {
+    for _ in 0..size >> 20 {
         file.write_all(&block).during(path.display())?;
     }
     fdatasync(&file).during(path.display())?;
@@ -48,7 +56,7 @@ pub enum Blocks {
 /// Bytes per second of sequential writes of `size`, each followed by fdatasync.
 pub fn bandwidth(directory: &Path, blocks: Blocks, size: usize, length: Duration) -> Outcome<f64> {
     let file = match blocks {
-        Blocks::Written => prepared(directory)?,
+        Blocks::Written => prepared(directory, "raw", FILE_SIZE)?,
         Blocks::Allocated => allocated(directory)?,
     };
     let block = vec![0x5a; size];
@@ -73,15 +81,20 @@ pub fn bandwidth(directory: &Path, blocks: Blocks, size: usize, length: Duration
     Ok(written / elapsed)
 }
 
+/// What fdatasync took, and how much each carried.
+#[derive(Debug, Default)]
+pub struct Syncs {
+    /// The time of each.
+    pub times: Vec<Duration>,
+    /// Bytes written before each.
+    pub sizes: Vec<usize>,
+}
+
 /// Times of fdatasync while `bytes_per_second` arrive: each sync carries what
 /// arrived since the one before, as a group commit does.
-pub fn sync_times(
-    directory: &Path,
-    bytes_per_second: f64,
-    length: Duration,
-) -> Outcome<Vec<Duration>> {
-    let file = prepared(directory)?;
-    let mut samples = Vec::new();
+pub fn sync_times(directory: &Path, bytes_per_second: f64, length: Duration) -> Outcome<Syncs> {
+    let file = prepared(directory, "raw", FILE_SIZE)?;
+    let mut syncs = Syncs::default();
     let started = Instant::now();
     let (mut done, mut at) = (0.0, 0);
     while started.elapsed() < length {
@@ -103,9 +116,36 @@ pub fn sync_times(
             .during("raw write")?;
         let before = Instant::now();
         fdatasync(&file).during("raw fdatasync")?;
-        samples.push(before.elapsed());
+        syncs.times.push(before.elapsed());
+        syncs.sizes.push(size);
         at += size as u64;
         done = due;
     }
-    Ok(samples)
+    Ok(syncs)
+}
+
+/// Makes the file of a [`probe`].
+pub fn probe_file(directory: &Path) -> Outcome<File> {
+    prepared(directory, "probe", PROBE_FILE_SIZE)
+}
+
+/// Times of single fdatasyncs of `size` bytes each [`PROBE_EVERY`] until
+/// `stop`: what the disk and the cores give to one more process while a load
+/// runs.
+pub fn probe(file: &File, size: usize, stop: &AtomicBool) -> Outcome<Vec<Duration>> {
+    let block = vec![0x5a; size];
+    let mut times = Vec::new();
+    let mut at = 0;
+    while !stop.load(Ordering::Relaxed) {
+        thread::sleep(PROBE_EVERY);
+        if at + size as u64 > PROBE_FILE_SIZE {
+            at = 0;
+        }
+        file.write_all_at(&block, at).during("probe write")?;
+        let before = Instant::now();
+        fdatasync(file).during("probe fdatasync")?;
+        times.push(before.elapsed());
+        at += size as u64;
+    }
+    Ok(times)
 }

@@ -1,14 +1,13 @@
 //! Durable MQTT QoS 1 ingest beside mosquitto, which acknowledges from memory.
 
-use std::path::Path;
 use std::time::Duration;
 
 use xtask::failure::{During, Failure, Outcome};
 use xtask::node::{Node, Spec};
 use xtask::wire::kafka;
 
+use crate::delay::Delay;
 use crate::device;
-use crate::disk;
 use crate::figures::{Report, median, percentile_ms, ratio};
 use crate::load::{CONNECTIONS, Pace, READING_SIZE, Reached, publish};
 use crate::machine::{Setting, said};
@@ -55,66 +54,6 @@ impl Side {
         add("written bytes per publish", &self.written);
         add("device bytes per publish (others included)", &self.device);
         add("generator cores meanwhile", &self.generator);
-    }
-}
-
-/// Acknowledgement times beside those of the disk, over all rounds.
-#[derive(Default)]
-struct Delay {
-    rate: Vec<f64>,
-    cpu_us: Vec<f64>,
-    generator: Vec<f64>,
-    puback: [Vec<f64>; 2],
-    sync: [Vec<f64>; 2],
-    factor: [Vec<f64>; 2],
-}
-
-impl Delay {
-    /// Publishes at `rate` between two measurements of the disk, so that what
-    /// else the machine does weighs on both.
-    fn measure(
-        &mut self,
-        node: &Node,
-        directory: &Path,
-        pace: (f64, usize),
-        length: Duration,
-    ) -> Outcome {
-        let (rate, burst) = pace;
-        #[expect(clippy::cast_precision_loss, reason = "100")]
-        let bytes = rate * READING_SIZE as f64;
-        let mut syncs = disk::sync_times(directory, bytes, length / 2)?;
-        let mut paced = publish(node.mqtt()?, node.id(), Pace::Rate { rate, burst }, length)?;
-        syncs.extend(disk::sync_times(directory, bytes, length / 2)?);
-        let count = paced.rate * length.as_secs_f64();
-        self.rate.push(paced.rate);
-        self.cpu_us.push(ratio(paced.used.cpu_s * 1e6, count));
-        self.generator.push(paced.generator_cores);
-        for (index, share) in [0.5, 0.99].into_iter().enumerate() {
-            let puback = percentile_ms(&mut paced.latencies, share);
-            let sync = percentile_ms(&mut syncs, share);
-            self.puback[index].push(puback);
-            self.sync[index].push(sync);
-            self.factor[index].push(ratio(puback, sync));
-        }
-        Ok(())
-    }
-
-    fn report(&self, name: &str, report: &mut Report) {
-        report.median(&format!("{name}: acknowledged per second"), &self.rate);
-        report.median(&format!("{name}: CPU us per publish"), &self.cpu_us);
-        report.median(&format!("{name}: generator cores"), &self.generator);
-        for (index, share) in ["p50", "p99"].into_iter().enumerate() {
-            let mut add = |what: String, rounds| report.median(&what, rounds);
-            add(format!("{name}: PUBACK {share} ms"), &self.puback[index]);
-            add(
-                format!("{name}: raw fdatasync {share} ms"),
-                &self.sync[index],
-            );
-            add(
-                format!("{name}: PUBACK to raw fdatasync {share}"),
-                &self.factor[index],
-            );
-        }
     }
 }
 

@@ -54,6 +54,8 @@ pub struct Reached {
     pub used: Usage,
     /// Cores that the generator used.
     pub generator_cores: f64,
+    /// Share of the time that the generator was ready and waited for a core.
+    pub generator_waits: f64,
     /// All acknowledgements, before and after the counting too.
     pub acknowledged: u64,
 }
@@ -82,6 +84,7 @@ pub fn publish(
         latencies: std::mem::take(&mut fleet.latencies),
         used,
         generator_cores: own_used.cpu_s / elapsed,
+        generator_waits: own_used.core_wait_s / elapsed,
         acknowledged: fleet.acknowledged,
     })
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod catchup;
+mod delay;
 mod device;
 mod disk;
 mod figures;
@@ -30,6 +31,7 @@ Usage: cargo run --release -p forebay-bench -- COMMAND [OPTIONS]
 
 Commands:
   ingest    durable MQTT QoS 1 from 64 connections, beside mosquitto
+  latency   PUBACK times at --rate (default 20000), beside raw fdatasync
   produce   Kafka Produce acks=all on one connection, beside write and fdatasync
   catchup   the uplink drains a backlog, beside loopback produce speed
   idle      memory, time to ready, size of the binary
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
 fn run(command: &str, args: Args) -> Outcome {
     let measure = match command {
         "ingest" => ingest::measure,
+        "latency" => delay::measure,
         "produce" => produce::measure,
         "catchup" => catchup::measure,
         "idle" => idle::measure,

@@ -13,6 +13,8 @@ pub struct Usage {
     pub cpu_s: f64,
     /// Bytes that it caused to be written to a device.
     pub written: f64,
+    /// Seconds that its threads waited for a core.
+    pub core_wait_s: f64,
     /// Resident memory in MiB.
     pub resident_mib: f64,
 }
@@ -22,6 +24,7 @@ impl Usage {
     pub fn since(self, before: Self) -> Self {
         Self {
             cpu_s: self.cpu_s - before.cpu_s,
+            core_wait_s: self.core_wait_s - before.core_wait_s,
             written: self.written - before.written,
             resident_mib: self.resident_mib,
         }
@@ -49,9 +52,23 @@ pub fn usage(id: u32) -> Usage {
     let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
     Usage {
         cpu_s: (ticks(14) + ticks(15)) / TICKS_PER_SECOND,
+        core_wait_s: core_wait_s(id),
         written: named(&io, "write_bytes:"),
         resident_mib: named(&status, "VmRSS:") / 1024.0,
     }
+}
+
+/// Seconds that the threads of process `id` were ready to run and waited for
+/// a core (the second field of schedstat, in nanoseconds).
+fn core_wait_s(id: u32) -> f64 {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{id}/task")) else {
+        return 0.0;
+    };
+    let waited = |task: fs::DirEntry| -> Option<f64> {
+        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split_whitespace().nth(1)?.parse().ok()
+    };
+    tasks.flatten().filter_map(waited).sum::<f64>() / 1e9
 }
 
 fn named(text: &str, name: &str) -> f64 {
