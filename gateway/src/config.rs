@@ -125,6 +125,10 @@ pub enum WhenFull {
 pub struct Mqtt {
     /// Where the server listens. Port 0 takes any free port.
     pub listen: SocketAddr,
+    /// Where it listens for WebSockets. `None`: nowhere.
+    pub websocket_listen: Option<SocketAddr>,
+    /// Sites whose pages may open a WebSocket, besides the gateway's own host.
+    pub websocket_origins: Vec<String>,
     /// Bytes of one MQTT packet at most, announced to MQTT 5 clients.
     pub max_packet_size: u32,
     /// QoS 1 and 2 publishes in flight per client at most.

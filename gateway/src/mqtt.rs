@@ -20,6 +20,7 @@ mod server;
 mod sessions;
 mod stats;
 mod stream;
+mod websocket;
 
 use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use forebay_storage::Storage;
 
 use crate::ingest::routes::Routes;
 
-pub use server::serve;
+pub use server::{Listeners, serve};
 pub use stats::{RefusedPublishes, Stats, StatsSnapshot};
 
 /// Connections at once. Each costs a few kilobytes while idle; a factory's
@@ -68,6 +69,9 @@ pub struct MqttConfig {
     pub subscriptions_per_session_max: usize,
     /// How long a client may leave what is sent to it unread.
     pub write_timeout: Duration,
+    /// Sites whose pages may open a WebSocket besides the gateway's own host:
+    /// `https://panel.example`, or `*` for all.
+    pub websocket_origins: Vec<String>,
 }
 
 impl Default for MqttConfig {
@@ -77,6 +81,7 @@ impl Default for MqttConfig {
             connections_max: CONNECTIONS_MAX,
             subscriptions_per_session_max: SUBSCRIPTIONS_PER_SESSION_MAX,
             write_timeout: WRITE_TIMEOUT,
+            websocket_origins: Vec::new(),
         }
     }
 }
@@ -98,6 +103,7 @@ impl From<&crate::config::Mqtt> for MqttConfig {
                 ..defaults
             },
             connections_max: file.max_connections as usize,
+            websocket_origins: file.websocket_origins.clone(),
             ..Self::default()
         }
     }

@@ -32,6 +32,9 @@ pub struct StatusReport {
 pub struct Listeners {
     /// The MQTT server.
     pub mqtt: Option<String>,
+    /// The MQTT server's WebSockets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mqtt_websocket: Option<String>,
     /// The Kafka protocol server.
     pub kafka: String,
     /// The HTTP server.

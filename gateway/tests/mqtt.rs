@@ -17,3 +17,5 @@ mod publishing;
 mod server;
 #[path = "mqtt/sessions.rs"]
 mod sessions;
+#[path = "mqtt/websocket.rs"]
+mod websocket;

@@ -64,6 +64,9 @@ pub fn render(report: &StatusReport) -> String {
         "kafka {}, http {}",
         report.listeners.kafka, report.listeners.http
     );
+    if let Some(websocket) = &report.listeners.mqtt_websocket {
+        listeners = format!("websocket {websocket}, {listeners}");
+    }
     if let Some(mqtt) = &report.listeners.mqtt {
         listeners = format!("mqtt {mqtt}, {listeners}");
     }
@@ -235,6 +238,7 @@ mod tests {
             uptime_seconds: 93_784,
             listeners: Listeners {
                 mqtt: None,
+                mqtt_websocket: None,
                 kafka: "127.0.0.1:9092".to_owned(),
                 http: "127.0.0.1:8080".to_owned(),
             },

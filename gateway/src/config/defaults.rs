@@ -10,6 +10,9 @@ pub const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// The port that IANA registered for MQTT without TLS.
 pub const MQTT_LISTEN: SocketAddr = SocketAddr::new(LOOPBACK, 1883);
 
+/// A panel or two and a development machine.
+pub const MQTT_WEBSOCKET_ORIGINS_MAX: usize = 64;
+
 /// The port that every Kafka client assumes.
 pub const KAFKA_LISTEN: SocketAddr = SocketAddr::new(LOOPBACK, 9092);
 

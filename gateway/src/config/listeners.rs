@@ -17,6 +17,8 @@ pub(super) fn mqtt(root: &Section<'_>, role: Role) -> Option<Mqtt> {
     let whole_seconds = Duration::from_secs(1);
     let mqtt = Mqtt {
         listen: listen(&section).unwrap_or(defaults::MQTT_LISTEN),
+        websocket_listen: section.parsed("websocket_listen", LISTEN, |text| text.parse().ok()),
+        websocket_origins: websocket_origins(&section),
         max_packet_size: size_within(
             &section,
             "max_packet_size",
@@ -57,6 +59,32 @@ pub(super) fn mqtt(root: &Section<'_>, role: Role) -> Option<Mqtt> {
     };
     section.finish();
     (section.is_present() || role == Role::Gateway).then_some(mqtt)
+}
+
+/// Origins as browsers write them, or `*`.
+fn websocket_origins(section: &Section<'_>) -> Vec<String> {
+    const ORIGINS: &str =
+        "expected a list of origins such as [\"https://panel.plant.example\"], or [\"*\"]";
+    let origin = |text: &str| {
+        let host = text
+            .strip_prefix("http://")
+            .or_else(|| text.strip_prefix("https://"));
+        let is_origin = host.is_some_and(|host| !host.is_empty() && !host.contains('/'));
+        (text == "*" || is_origin).then(|| text.to_owned())
+    };
+    let origins = section.texts(
+        "websocket_origins",
+        defaults::MQTT_WEBSOCKET_ORIGINS_MAX,
+        ORIGINS,
+        origin,
+    );
+    if origins.is_some() && !section.has("websocket_listen") {
+        section.mistake(
+            "websocket_origins",
+            "expected `mqtt.websocket_listen` beside it: origins are only looked at there",
+        );
+    }
+    origins.unwrap_or_default()
 }
 
 /// Reads `[kafka]`.
@@ -151,6 +179,9 @@ impl Config {
         let mut listeners: Vec<(&str, SocketAddr)> = Vec::new();
         if let Some(mqtt) = &self.mqtt {
             listeners.push(("mqtt.listen", mqtt.listen));
+            if let Some(websocket) = mqtt.websocket_listen {
+                listeners.push(("mqtt.websocket_listen", websocket));
+            }
         }
         listeners.push(("kafka.listen", self.kafka.listen));
         listeners.push(("http.listen", self.http.listen));

@@ -258,7 +258,14 @@ impl<S: ByteStream> Connection<S> {
             Ok(0) => self.machine.handle_connection_lost(Instant::now()),
             Ok(_) => self.is_incomplete = false,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(_) => self.machine.handle_connection_lost(Instant::now()),
+            Err(error) => {
+                // What a layer below MQTT does not take as its own.
+                if error.kind() == io::ErrorKind::InvalidData {
+                    count(&self.node.stats.violations);
+                }
+                tracing::debug!(%error, "read failed");
+                self.machine.handle_connection_lost(Instant::now());
+            }
         }
     }
 

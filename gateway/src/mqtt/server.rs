@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::MqttContext;
@@ -16,6 +16,8 @@ use super::node::{Node, now_ms};
 use super::retained::Retained;
 use super::sessions::Sessions;
 use super::stats::count;
+use super::stream::ByteStream;
+use super::websocket;
 use crate::ingest::Ingest;
 
 /// How long connections get to say goodbye and write down their sessions. The
@@ -29,7 +31,52 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How often gauges are copied into the statistics.
 const GAUGES_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Serves MQTT on `listener` until `shutdown` becomes true.
+/// Smallest limit of a WebSocket frame's payload. A client may put several
+/// packets into one frame; a frame is not held in memory, so this only stops a
+/// peer that counts wrongly.
+const WEBSOCKET_FRAME_LEN_MAX: u64 = 1 << 20;
+
+/// Where a server takes connections.
+#[derive(Debug)]
+pub struct Listeners {
+    /// MQTT over TCP.
+    pub tcp: TcpListener,
+    /// MQTT over WebSockets.
+    pub websocket: Option<TcpListener>,
+}
+
+/// What a connection speaks below MQTT.
+#[derive(Clone, Copy, Debug)]
+enum Transport {
+    Tcp,
+    WebSocket,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(tcp: TcpListener) -> Self {
+        Self {
+            tcp,
+            websocket: None,
+        }
+    }
+}
+
+impl Listeners {
+    async fn accept(&self) -> io::Result<(TcpStream, Transport)> {
+        let websocket = async {
+            match &self.websocket {
+                Some(listener) => listener.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            accepted = self.tcp.accept() => Ok((accepted?.0, Transport::Tcp)),
+            accepted = websocket => Ok((accepted?.0, Transport::WebSocket)),
+        }
+    }
+}
+
+/// Serves MQTT on `listeners` until `shutdown` becomes true.
 ///
 /// On return every connection is closed and its session is appended to the
 /// state; it is durable when the storage has been closed.
@@ -38,9 +85,10 @@ const GAUGES_INTERVAL: Duration = Duration::from_secs(1);
 /// When the dispatching thread cannot be started.
 pub async fn serve(
     context: MqttContext,
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     mut shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
+    let listeners = listeners.into();
     let starting = tokio::task::spawn_blocking(move || start(context));
     let node = starting.await.map_err(io::Error::other)??;
     let slots = Arc::new(Semaphore::new(node.config.connections_max));
@@ -48,15 +96,15 @@ pub async fn serve(
     let expiry = tokio::spawn(Arc::clone(&node.sessions).expire(now_ms));
     let mut gauges = tokio::time::interval(GAUGES_INTERVAL);
     loop {
-        let stream = tokio::select! {
+        let (stream, transport) = tokio::select! {
             () = stopped(&mut shutdown) => break,
             Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
             _ = gauges.tick() => {
                 update_gauges(&node);
                 continue;
             }
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+            accepted = listeners.accept() => match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "connection not accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -73,14 +121,13 @@ pub async fn serve(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "no TCP_NODELAY");
         }
-        tasks.spawn(connection::run(
-            Arc::clone(&node),
-            stream,
-            shutdown.clone(),
-            slot,
-        ));
+        let (node, shutdown) = (Arc::clone(&node), shutdown.clone());
+        match transport {
+            Transport::Tcp => tasks.spawn(connection::run(node, stream, shutdown, slot)),
+            Transport::WebSocket => tasks.spawn(run_websocket(node, stream, shutdown, slot)),
+        };
     }
-    drop(listener);
+    drop(listeners);
     let stopped = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(STOP_MAX, stopped).await.is_err() {
         tracing::warn!("some MQTT connections did not close in time");
@@ -88,6 +135,37 @@ pub async fn serve(
     expiry.abort();
     node.dispatch.stop();
     Ok(())
+}
+
+/// Opens the WebSocket, then serves it as any connection. The time until
+/// CONNECT counts twice at most: once for the handshake, once for the packet.
+async fn run_websocket(
+    node: Arc<Node>,
+    stream: TcpStream,
+    mut shutdown: watch::Receiver<bool>,
+    slot: OwnedSemaphorePermit,
+) {
+    let packet_len = u64::from(node.config.protocol.packet_size_max.get());
+    let frame_len = packet_len.max(WEBSOCKET_FRAME_LEN_MAX);
+    let opening = websocket::open(stream, &node.config.websocket_origins, frame_len);
+    let opened = tokio::select! {
+        () = stopped(&mut shutdown) => return,
+        opened = tokio::time::timeout(node.config.protocol.connect_timeout, opening) => opened,
+    };
+    match opened {
+        Ok(Ok(stream)) => {
+            let stream: Box<dyn ByteStream> = Box::new(stream);
+            Box::pin(connection::run(node, stream, shutdown, slot)).await;
+        }
+        Ok(Err(error)) => {
+            count(&node.stats.websockets_refused);
+            tracing::debug!(%error, "no websocket");
+        }
+        Err(_) => {
+            count(&node.stats.websockets_refused);
+            tracing::debug!("websocket request did not come in time");
+        }
+    }
 }
 
 fn start(context: MqttContext) -> io::Result<Arc<Node>> {

@@ -8,6 +8,7 @@ pub struct Stats {
     pub(super) connections: AtomicU64,
     pub(super) connections_total: AtomicU64,
     pub(super) connections_refused: AtomicU64,
+    pub(super) websockets_refused: AtomicU64,
     pub(super) sessions: AtomicU64,
     pub(super) subscriptions: AtomicU64,
     pub(super) retained: AtomicU64,
@@ -31,6 +32,8 @@ pub struct StatsSnapshot {
     pub connections_total: u64,
     /// Connections closed because there were too many.
     pub connections_refused: u64,
+    /// Connections to the WebSocket listener that did not become one.
+    pub websockets_refused: u64,
     /// Sessions, connected or not.
     pub sessions: u64,
     /// Subscriptions of connected sessions.
@@ -72,6 +75,7 @@ impl Stats {
             connections: read(&self.connections),
             connections_total: read(&self.connections_total),
             connections_refused: read(&self.connections_refused),
+            websockets_refused: read(&self.websockets_refused),
             sessions: read(&self.sessions),
             subscriptions: read(&self.subscriptions),
             retained: read(&self.retained),

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 /// A layer that has bytes of its own to send (the answer to a ping, the record
 /// of a handshake) keeps them until [`ByteStream::try_flush`] and says so by
 /// [`ByteStream::wants_write`].
-pub trait ByteStream: Send + 'static {
+pub trait ByteStream: Send + Sync + 'static {
     /// Completes when [`ByteStream::try_read`] is worth a try.
     fn poll_read_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 

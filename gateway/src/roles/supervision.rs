@@ -21,6 +21,9 @@ pub struct Ports {
     /// The MQTT server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mqtt: Option<u16>,
+    /// The MQTT server's WebSockets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mqtt_websocket: Option<u16>,
     /// The Kafka protocol server.
     pub kafka: u16,
     /// The HTTP server.
@@ -124,6 +127,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a scratch directory");
         let ports = Ports {
             mqtt: None,
+            mqtt_websocket: None,
             kafka: 9092,
             http: 8080,
         };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use forebay_gateway::ingest::routes::{RouteSpec, Routes};
 use forebay_gateway::mqtt::message::Message;
-use forebay_gateway::mqtt::{MqttConfig, MqttContext, Stats, serve};
+use forebay_gateway::mqtt::{Listeners, MqttConfig, MqttContext, Stats, serve};
 use forebay_records::records;
 use forebay_storage::disk::RealDisk;
 use forebay_storage::{Config, Preallocation, Storage, TopicConfig};
@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 pub struct Server {
     pub address: SocketAddr,
+    pub websocket: SocketAddr,
     pub storage: Storage,
     pub stats: Arc<Stats>,
     shutdown: watch::Sender<bool>,
@@ -51,8 +52,14 @@ impl Server {
             key: None,
             partitions: 4,
         }]);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = tcp.local_addr().unwrap();
+        let over_http = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let websocket = over_http.local_addr().unwrap();
+        let listeners = Listeners {
+            tcp,
+            websocket: Some(over_http),
+        };
         let (shutdown, stop) = watch::channel(false);
         let stats = Arc::<Stats>::default();
         let context = MqttContext {
@@ -63,10 +70,11 @@ impl Server {
         };
         Self {
             address,
+            websocket,
             storage,
             stats,
             shutdown,
-            serving: tokio::spawn(serve(context, listener, stop)),
+            serving: tokio::spawn(serve(context, listeners, stop)),
         }
     }
 
