@@ -18,8 +18,10 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod bus;
 pub mod exception;
 pub mod frame;
 pub mod plan;
+pub mod report;
 pub mod request;
 pub mod value;
