@@ -11,6 +11,8 @@ mod client;
 mod delivering;
 #[path = "mqtt/hostile.rs"]
 mod hostile;
+#[path = "mqtt/options.rs"]
+mod options;
 #[path = "mqtt/publishing.rs"]
 mod publishing;
 #[path = "mqtt/server.rs"]

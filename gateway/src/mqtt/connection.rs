@@ -76,6 +76,7 @@ pub async fn run<S: ByteStream>(
         input: BytesMut::new(),
         is_incomplete: true,
         waiting: VecDeque::new(),
+        last_append: Ticket::default(),
         blocked: None,
         opened: None,
         outbound: Outbound::default(),
@@ -114,6 +115,8 @@ struct Connection<S> {
     output: Output,
     /// In the order of their tickets.
     waiting: VecDeque<(Ticket, Waiting)>,
+    /// The ticket of the last publish.
+    last_append: Ticket,
     /// An effect that the storage pushed back; nothing follows before it.
     blocked: Option<Effect>,
     opened: Option<Opened>,

@@ -49,6 +49,15 @@ pub struct Grant {
     pub identifier: Option<u32>,
     /// Whether the publisher's retain flag is kept (section 3.8.3.1).
     pub retain_as_published: bool,
+    /// Whether the subscriber's own messages are left out (section 3.8.3.1).
+    pub no_local: bool,
+}
+
+impl Grant {
+    /// Whether the subscription of `client` is for such a message.
+    pub fn admits(&self, message: &Message, client: &str) -> bool {
+        !(self.no_local && message.is_from(client))
+    }
 }
 
 /// A message on its way to one session.
@@ -100,6 +109,7 @@ impl Folded {
 }
 
 struct Subscriber {
+    client: Arc<str>,
     queue: mpsc::Sender<Delivery>,
     wake: Arc<Notify>,
     filters: BTreeMap<TopicFilter, Grant>,
@@ -199,6 +209,7 @@ impl Dispatch {
     pub fn attach(
         &self,
         id: SubscriberId,
+        client: Arc<str>,
         queue: mpsc::Sender<Delivery>,
         wake: Arc<Notify>,
         subscriptions: Vec<Subscription>,
@@ -207,6 +218,7 @@ impl Dispatch {
         let mut state = self.state.lock();
         state.refresh(&self.storage, &self.routes);
         let subscriber = Subscriber {
+            client,
             queue,
             wake,
             filters: BTreeMap::new(),
@@ -417,7 +429,12 @@ impl State {
 
     fn hand_out(&mut self, feed: FeedId, offset: u64, message: &Message) {
         let mut found: BTreeMap<SubscriberId, Folded> = BTreeMap::new();
+        let subscribers = &self.subscribers;
         self.tree.for_each_match(&message.path, |grant| {
+            let subscriber = subscribers.get(&grant.subscriber);
+            if grant.no_local && subscriber.is_some_and(|s| !grant.admits(message, &s.client)) {
+                return;
+            }
             found
                 .entry(grant.subscriber)
                 .or_default()
@@ -475,8 +492,14 @@ impl State {
                 let behind = (floor < position).then_some(floor);
                 Place { floor, behind }
             });
+            let end = log.partition.offsets().high_watermark;
+            if grant.no_local && position < end {
+                // What is on its way to the subscribers may be its own: it
+                // was published before there was a reason to say by whom.
+                place.behind.get_or_insert(position.max(place.floor));
+            }
             if place.behind.is_some() {
-                starts.push((feed, log.partition.offsets().high_watermark));
+                starts.push((feed, end));
                 subscriber.wake.notify_one();
             }
         }

@@ -22,6 +22,7 @@ const HEADER_CONTENT_TYPE: &[u8] = b"mqtt.content-type";
 const HEADER_RESPONSE_TOPIC: &[u8] = b"mqtt.response-topic";
 const HEADER_CORRELATION: &[u8] = b"mqtt.correlation-data";
 const HEADER_EXPIRY: &[u8] = b"mqtt.expiry-seconds";
+const HEADER_CLIENT: &[u8] = b"mqtt.client-id";
 const HEADER_USER: &[u8] = b"mqtt.user.";
 
 /// A message on a path, independent of the wire it came from.
@@ -42,7 +43,7 @@ pub struct Message {
 }
 
 /// The properties of MQTT 5 (section 3.3.2.3) that belong to the message and
-/// not to the hop.
+/// not to the hop, and its publisher.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MessageProperties {
     /// The payload is declared to be UTF-8.
@@ -57,6 +58,10 @@ pub struct MessageProperties {
     pub correlation_data: Option<Bytes>,
     /// User properties in their order.
     pub user: Vec<(Text, Text)>,
+    /// Who published it. Written down only when somebody may ask: for retained
+    /// messages, and while the publisher has a no-local subscription
+    /// (section 3.8.3.1). It is not sent to subscribers.
+    pub client_id: Option<Text>,
 }
 
 impl Message {
@@ -71,6 +76,12 @@ impl Message {
         let age_seconds = now_ms.saturating_sub(self.timestamp_ms).max(0) / 1000;
         let left = i64::from(expiry) - age_seconds;
         Some(u32::try_from(left.max(0)).unwrap_or(expiry))
+    }
+
+    /// Whether the client of that name published it, as far as it is known.
+    pub fn is_from(&self, client: &str) -> bool {
+        let publisher = self.properties.as_ref().and_then(|p| p.client_id.as_ref());
+        publisher.is_some_and(|publisher| publisher.as_str() == client)
     }
 
     /// Calls `append` with the record form. `key` is the route's key; `None`
@@ -137,6 +148,7 @@ impl Message {
             properties.content_type = properties.content_type.as_ref().map(text);
             properties.response_topic = properties.response_topic.as_ref().map(topic);
             properties.correlation_data = properties.correlation_data.as_ref().map(&copy);
+            properties.client_id = properties.client_id.as_ref().map(text);
             for (user_name, value) in &mut properties.user {
                 *user_name = text(user_name);
                 *value = text(value);
@@ -194,7 +206,9 @@ impl Message {
             .response_topic
             .as_ref()
             .map(|name| name.text().as_bytes().as_ref());
+        let client_id = properties.client_id.as_ref();
         let optional = [
+            (HEADER_CLIENT, client_id.map(|id| id.as_bytes().as_ref())),
             (HEADER_CONTENT_TYPE, content_type),
             (HEADER_RESPONSE_TOPIC, response_topic),
             (HEADER_CORRELATION, properties.correlation_data.as_deref()),
@@ -219,6 +233,7 @@ impl Message {
                     HEADER_CONTENT_TYPE => properties.content_type = text,
                     HEADER_RESPONSE_TOPIC => properties.response_topic = topic_name(value),
                     HEADER_CORRELATION => properties.correlation_data = Some(value.clone()),
+                    HEADER_CLIENT => properties.client_id = text,
                     HEADER_EXPIRY => {
                         let seconds = std::str::from_utf8(value).ok();
                         properties.expiry_seconds = seconds.and_then(|s| s.parse().ok());
@@ -290,6 +305,7 @@ mod tests {
                 user: ["1", "2"]
                     .map(|value| (Text::from_static("a"), Text::from_static(value)))
                     .to_vec(),
+                client_id: Some(Text::from_static("press-7")),
             })),
         };
         assert_eq!(through_the_log(&message, None), Some(message.clone()));

@@ -109,7 +109,8 @@ impl<S: ByteStream> Connection<S> {
         let (_, message) = page.messages.into_iter().find(|(at, _)| *at == offset)?;
         let mut folded = Folded::default();
         for (filter, subscribed) in self.opened.iter().flat_map(|o| &o.subscriptions) {
-            if filter.matches(&message.path) {
+            let client = self.machine.client_id().as_str();
+            if filter.matches(&message.path) && subscribed.grant.admits(&message, client) {
                 folded.add(&subscribed.grant, &message);
             }
         }

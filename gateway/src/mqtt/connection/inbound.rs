@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use forebay_mqtt::packet::{Publish, PublishProperties, Will, WillProperties};
 use forebay_mqtt::session::{Outcome, Token};
-use forebay_mqtt::{Effect, PacketId, ReasonCode};
+use forebay_mqtt::{Effect, PacketId, ReasonCode, Text};
 use forebay_storage::{AppendError, Transaction};
 
 use super::{Connection, Waiting};
@@ -21,7 +21,7 @@ const WILL_RETRY_MAX: Duration = Duration::from_secs(5);
 impl<S: ByteStream> Connection<S> {
     /// Appends a publish. False when the storage pushes back.
     pub(super) async fn publish(&mut self, token: Option<Token>, publish: Publish) -> bool {
-        let message = message(&publish);
+        let message = self.message(&publish);
         let received = match (publish.packet_id, &self.opened) {
             (Some(packet_id), Some(opened)) if message.qos == 2 && opened.is_persistent() => Some(
                 record::received_key(opened.claim.client(), packet_id.value()),
@@ -34,6 +34,9 @@ impl<S: ByteStream> Connection<S> {
                 true => self.node.append(&message, received.as_deref()),
                 false => Err(Refusal::Reason(ReasonCode::QuotaExceeded)),
             };
+        }
+        if let Ok(ticket) = appended {
+            self.last_append = ticket;
         }
         match (appended, token) {
             (Ok(ticket), Some(token)) => self.wait_for(ticket, Waiting::Acknowledge(token)),
@@ -89,6 +92,19 @@ impl<S: ByteStream> Connection<S> {
         true
     }
 
+    fn message(&self, publish: &Publish) -> Message {
+        let is_signed = publish.retain || self.opened.as_ref().is_some_and(|o| o.has_no_local);
+        let client_id = is_signed.then(|| self.machine.client_id().clone());
+        Message {
+            path: publish.topic.clone(),
+            payload: publish.payload.clone(),
+            qos: publish.qos as u8,
+            retain: publish.retain,
+            timestamp_ms: now_ms(),
+            properties: properties(&publish.properties, client_id),
+        }
+    }
+
     fn refuse(&mut self, token: Token, reason: ReasonCode) {
         let refused = Outcome::Refused { reason };
         self.machine.acknowledge(Instant::now(), token, refused);
@@ -96,7 +112,7 @@ impl<S: ByteStream> Connection<S> {
 
     /// Publishes the will, after its delay by a task of its own.
     pub(super) async fn publish_will(&mut self, will: Will, delay: Duration) {
-        let message = will_message(&will);
+        let message = will_message(&will, self.machine.client_id().clone());
         let node = Arc::clone(&self.node);
         if delay.is_zero() {
             append_will(&node, message).await;
@@ -148,18 +164,7 @@ async fn append_will(node: &Arc<Node>, mut message: Message) {
     }
 }
 
-fn message(publish: &Publish) -> Message {
-    Message {
-        path: publish.topic.clone(),
-        payload: publish.payload.clone(),
-        qos: publish.qos as u8,
-        retain: publish.retain,
-        timestamp_ms: now_ms(),
-        properties: properties(&publish.properties),
-    }
-}
-
-fn properties(from: &PublishProperties) -> Option<Box<MessageProperties>> {
+fn properties(from: &PublishProperties, client_id: Option<Text>) -> Option<Box<MessageProperties>> {
     let properties = MessageProperties {
         payload_is_utf8: from.payload_is_utf8 == Some(true),
         expiry_seconds: from.message_expiry_interval,
@@ -167,11 +172,12 @@ fn properties(from: &PublishProperties) -> Option<Box<MessageProperties>> {
         response_topic: from.response_topic.clone(),
         correlation_data: from.correlation_data.clone(),
         user: from.user_properties.clone(),
+        client_id,
     };
     (properties != MessageProperties::default()).then(|| Box::new(properties))
 }
 
-fn will_message(will: &Will) -> Message {
+fn will_message(will: &Will, client_id: Text) -> Message {
     let WillProperties {
         payload_is_utf8,
         message_expiry_interval,
@@ -196,6 +202,6 @@ fn will_message(will: &Will) -> Message {
         qos: will.qos as u8,
         retain: will.retain,
         timestamp_ms: now_ms(),
-        properties: properties(&publish),
+        properties: properties(&publish, Some(client_id)),
     }
 }

@@ -31,6 +31,9 @@ pub(super) struct Opened {
     pub expiry_seconds: u32,
     /// Its subscriptions.
     pub subscriptions: BTreeMap<TopicFilter, Subscribed>,
+    /// Whether a no-local subscription was made, so that the client's messages
+    /// have to say who published them.
+    pub has_no_local: bool,
     /// What the machine is told when the session is durable.
     accept: AcceptSession,
 }
@@ -100,6 +103,7 @@ impl<S: ByteStream> Connection<S> {
             claim,
             expiry_seconds,
             subscriptions: BTreeMap::new(),
+            has_no_local: false,
             accept,
         });
         self.outbound.resume = stored.map(Box::new);
@@ -135,6 +139,7 @@ impl<S: ByteStream> Connection<S> {
                     qos: record.qos,
                     identifier: record.identifier,
                     retain_as_published: record.retain_as_published,
+                    no_local: record.no_local,
                 };
                 Some(Subscription { filter, grant })
             })
@@ -144,7 +149,8 @@ impl<S: ByteStream> Connection<S> {
         let cursors: HashMap<_, _> = cursors.collect();
         let dispatch = &self.node.dispatch;
         let wake = Arc::clone(&subscriber.wake);
-        dispatch.attach(id, sender, wake, subscriptions.clone(), &cursors);
+        let client = Arc::clone(opened.claim.client());
+        dispatch.attach(id, client, sender, wake, subscriptions.clone(), &cursors);
         for (record, subscription) in records.iter().zip(subscriptions) {
             let places = record.starts.iter();
             let starts = places.filter_map(|p| Some((dispatch.find(&p.key()?)?, p.offset)));
@@ -152,6 +158,7 @@ impl<S: ByteStream> Connection<S> {
                 grant: subscription.grant,
                 starts: starts.collect(),
             };
+            opened.has_no_local |= subscription.grant.no_local;
             opened.subscriptions.insert(subscription.filter, subscribed);
         }
         self.outbound.subscriber = Some(subscriber);

@@ -299,17 +299,24 @@ impl<S: ByteStream> Connection<S> {
             lost.fetch_add(page.lost, std::sync::atomic::Ordering::Relaxed);
             tracing::warn!(offsets = page.lost, "retention was faster than a session");
         }
+        let Some(opened) = &self.opened else {
+            return false;
+        };
+        let client = opened.claim.client();
         for (offset, message) in &page.messages {
             if self.outbound.skip.remove(&(feed, *offset)) {
                 continue;
             }
             let mut folded: Option<Folded> = None;
-            for (filter, subscribed) in self.opened.iter().flat_map(|o| &o.subscriptions) {
+            for (filter, subscribed) in &opened.subscriptions {
                 let counts = subscribed
                     .starts
                     .get(&feed)
                     .is_none_or(|start| start <= offset);
-                if counts && filter.matches(&message.path) {
+                if counts
+                    && filter.matches(&message.path)
+                    && subscribed.grant.admits(message, client)
+                {
                     folded
                         .get_or_insert_default()
                         .add(&subscribed.grant, message);
@@ -348,9 +355,12 @@ impl<S: ByteStream> Connection<S> {
             // What was read may not be durable yet.
             (found, node.storage.fence())
         });
-        let Ok((found, fence)) = reading.await else {
+        let Ok((mut found, fence)) = reading.await else {
             return false;
         };
+        let client = self.opened.as_ref().map(|o| Arc::clone(o.claim.client()));
+        let client = client.unwrap_or_default();
+        found.retain(|(message, grant)| grant.admits(message, &client));
         let deliveries = found.into_iter().map(|(message, grant)| {
             let mut folded = Folded::default();
             folded.add(&grant, &message);

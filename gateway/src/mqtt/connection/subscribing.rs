@@ -22,6 +22,18 @@ impl<S: ByteStream> Connection<S> {
         requests: Vec<Request>,
         identifier: Option<SubscriptionId>,
     ) -> bool {
+        let again = |requests| Effect::Subscribe {
+            token,
+            subscriptions: requests,
+            identifier,
+        };
+        let is_no_local = requests.iter().any(|request| request.options.no_local);
+        if is_no_local && self.last_append > *self.committed.borrow() {
+            // What the client published before does not say by whom, so the
+            // subscription has to begin behind it.
+            self.blocked = Some(again(requests));
+            return false;
+        }
         if self.outbound.subscriber.is_none() {
             self.attach(&[], &CursorRecord::default());
         }
@@ -40,12 +52,7 @@ impl<S: ByteStream> Connection<S> {
                 None => ReasonCode::QuotaExceeded,
             });
         }
-        let again = Effect::Subscribe {
-            token,
-            subscriptions: requests,
-            identifier,
-        };
-        if !self.write_session(again, Waiting::Subscribed(token, reasons)) {
+        if !self.write_session(again(requests), Waiting::Subscribed(token, reasons)) {
             return false;
         }
         self.outbound.retained.extend(retained);
@@ -88,6 +95,7 @@ impl<S: ByteStream> Connection<S> {
             qos: request.options.qos as u8,
             identifier: identifier.map(SubscriptionId::value),
             retain_as_published: request.options.retain_as_published,
+            no_local: request.options.no_local,
         };
         let subscription = Subscription {
             filter: filter.clone(),
@@ -102,6 +110,7 @@ impl<S: ByteStream> Connection<S> {
         };
         let subscribed = Subscribed { grant, starts };
         opened.subscriptions.insert(filter, subscribed);
+        opened.has_no_local |= grant.no_local;
         Some((grant, is_new))
     }
 
@@ -143,6 +152,7 @@ impl<S: ByteStream> Connection<S> {
             qos: subscribed.grant.qos,
             identifier: subscribed.grant.identifier,
             retain_as_published: subscribed.grant.retain_as_published,
+            no_local: subscribed.grant.no_local,
             starts: subscribed
                 .starts
                 .iter()

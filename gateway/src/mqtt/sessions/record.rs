@@ -38,6 +38,9 @@ pub struct SubscriptionRecord {
     /// Whether the retain flag is kept.
     #[serde(default, skip_serializing_if = "is_false")]
     pub retain_as_published: bool,
+    /// Whether the session's own messages are left out.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub no_local: bool,
     /// Offsets from which it counts, for partitions in which the session had a
     /// backlog when it subscribed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
