@@ -19,6 +19,8 @@
 
 pub mod address;
 pub mod bus;
+pub mod client;
+pub mod endpoint;
 pub mod exception;
 pub mod frame;
 pub mod plan;

@@ -1,0 +1,6 @@
+//! The client with sockets and ports, against servers that are not ours.
+
+mod devices;
+mod pty;
+mod serial;
+mod tokio_modbus_peer;
