@@ -8,6 +8,7 @@ pub mod routes;
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
+use std::fmt;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -39,6 +40,20 @@ pub struct Target {
     pub key: Option<Arc<str>>,
     topic: Arc<Topic>,
     partition_count: u32,
+}
+
+impl Target {
+    /// Whether the topic still has the partitions among which this one was
+    /// chosen.
+    pub fn is_current(&self) -> bool {
+        self.partition_count == self.topic.partition_count()
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic.name(), self.partition.index())
+    }
 }
 
 /// A topic that a route names and that does not exist.
@@ -95,7 +110,7 @@ impl Ingest {
     pub fn target(&self, path: &str) -> Result<Target, MissingTopic> {
         let shard = &self.shards[self.hasher.hash_one(path) as usize % SHARDS];
         if let Some(target) = shard.lock().get(path)
-            && target.partition_count == target.topic.partition_count()
+            && target.is_current()
         {
             return Ok(target.clone());
         }
@@ -146,7 +161,11 @@ impl Ingest {
         &self.routes
     }
 
-    fn resolve(&self, path: &str) -> Result<Target, MissingTopic> {
+    /// The target of `path` by the routes, past the cache.
+    ///
+    /// # Errors
+    /// The topic that has to be created first, see [`Ingest::create`].
+    pub fn resolve(&self, path: &str) -> Result<Target, MissingTopic> {
         let destination = self.routes.resolve(path);
         let missing = || MissingTopic {
             name: destination.topic.clone(),

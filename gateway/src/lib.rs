@@ -11,11 +11,14 @@
 
 pub mod cli;
 pub mod client;
+pub mod commands;
 pub mod config;
 mod demo;
+pub mod devices;
 pub mod http;
 pub mod ingest;
 pub mod logs;
 pub mod mqtt;
+pub mod readings;
 pub mod roles;
 pub mod status;

@@ -15,7 +15,7 @@ mod dispatch;
 mod feeds;
 pub mod message;
 mod node;
-mod retained;
+pub(crate) mod retained;
 mod server;
 mod sessions;
 mod stats;
@@ -29,6 +29,7 @@ use std::time::Duration;
 use forebay_storage::Storage;
 
 use crate::ingest::routes::Routes;
+use crate::readings::Publisher;
 
 pub use server::{Listeners, serve};
 pub use stats::{RefusedPublishes, Stats, StatsSnapshot};
@@ -52,6 +53,8 @@ pub struct MqttContext {
     pub storage: Storage,
     /// Where paths go.
     pub routes: Arc<Routes>,
+    /// Shares its caches of paths and of retained messages.
+    pub publisher: Publisher,
     /// Limits.
     pub config: MqttConfig,
     /// What is counted; keep a clone to read it.

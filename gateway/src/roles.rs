@@ -38,6 +38,7 @@ use crate::http::figures::Figures;
 use crate::ingest::routes::{RouteSpec, Routes};
 use crate::logs;
 use crate::mqtt::{self, MqttConfig, MqttContext};
+use crate::readings::Publisher;
 use crate::status::Listeners;
 use identity::{Identity, IdentityError};
 use listeners::{bind, bind_reason};
@@ -236,7 +237,14 @@ async fn serve(
     servers.spawn(async move { ("Kafka server", kafka.await) });
     let mut mqtt_stats = None;
     if let (Some(mqtt), Some(listener)) = (&config.mqtt, bound.mqtt) {
-        let context = mqtt_context(config, mqtt, storage)?;
+        let routes = routes(config)?;
+        let context = MqttContext {
+            storage: storage.clone(),
+            publisher: open_publisher(storage, &routes).await?,
+            routes,
+            config: MqttConfig::from(mqtt),
+            stats: Arc::default(),
+        };
         mqtt_stats = Some(Arc::clone(&context.stats));
         let server = mqtt::serve(context, listener, stopped.clone());
         servers.spawn(async move { ("MQTT server", server.await) });
@@ -343,11 +351,7 @@ fn broker_config(config: &Config, identity: Identity, bound: SocketAddr) -> Brok
     settings
 }
 
-fn mqtt_context(
-    config: &Config,
-    mqtt: &config::Mqtt,
-    storage: &Storage,
-) -> Result<MqttContext, NodeError> {
+fn routes(config: &Config) -> Result<Arc<Routes>, NodeError> {
     let specs: Vec<RouteSpec> = config
         .routes
         .iter()
@@ -362,12 +366,14 @@ fn mqtt_context(
         let sentences: Vec<String> = errors.iter().map(ToString::to_string).collect();
         NodeError::part("routes")(&sentences.join("; "))
     })?;
-    Ok(MqttContext {
-        storage: storage.clone(),
-        routes: Arc::new(routes),
-        config: MqttConfig::from(mqtt),
-        stats: Arc::default(),
-    })
+    Ok(Arc::new(routes))
+}
+
+async fn open_publisher(storage: &Storage, routes: &Arc<Routes>) -> Result<Publisher, NodeError> {
+    let (storage, routes) = (storage.clone(), Arc::clone(routes));
+    let opening = tokio::task::spawn_blocking(move || Publisher::open(storage, routes));
+    let opened = opening.await;
+    opened.map_err(|error| NodeError::part("publisher")(&error))
 }
 
 fn new_uplink(

@@ -65,6 +65,9 @@ pub struct MessageProperties {
 }
 
 impl Message {
+    /// The header that holds the path when the record's key is another.
+    pub const TOPIC_HEADER: &'static [u8] = HEADER_TOPIC;
+
     /// Whether it has outlived its expiry at `now_ms`.
     pub fn is_expired(&self, now_ms: i64) -> bool {
         self.remaining_seconds(now_ms) == Some(0)

@@ -24,13 +24,13 @@ pub struct Node {
     /// The log.
     pub storage: Storage,
     /// Paths to partitions.
-    pub ingest: Ingest,
+    pub ingest: Arc<Ingest>,
     /// Messages to connected sessions.
     pub dispatch: Arc<Dispatch>,
     /// Sessions by client.
     pub sessions: Arc<Sessions>,
     /// Retained messages.
-    pub retained: Retained,
+    pub retained: Arc<Retained>,
     /// Counters.
     pub stats: Arc<Stats>,
     /// Limits.

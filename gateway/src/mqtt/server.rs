@@ -13,12 +13,10 @@ use super::MqttContext;
 use super::connection;
 use super::dispatch::Dispatch;
 use super::node::{Node, now_ms};
-use super::retained::Retained;
 use super::sessions::Sessions;
 use super::stats::count;
 use super::stream::ByteStream;
 use super::websocket;
-use crate::ingest::Ingest;
 
 /// How long connections get to say goodbye and write down their sessions. The
 /// process is to stop within five seconds.
@@ -172,6 +170,7 @@ fn start(context: MqttContext) -> io::Result<Arc<Node>> {
     let MqttContext {
         storage,
         routes,
+        publisher,
         config,
         stats,
     } = context;
@@ -179,12 +178,12 @@ fn start(context: MqttContext) -> io::Result<Arc<Node>> {
     storage.on_commit(Arc::new(move |ticket| {
         commits.send_replace(ticket);
     }));
-    let dispatch = Dispatch::start(storage.clone(), Arc::clone(&routes))?;
+    let dispatch = Dispatch::start(storage.clone(), routes)?;
     Ok(Arc::new(Node {
-        ingest: Ingest::new(storage.clone(), routes),
+        ingest: Arc::clone(publisher.ingest()),
         dispatch,
         sessions: Sessions::load(storage.clone(), now_ms()),
-        retained: Retained::load(storage.clone()),
+        retained: Arc::clone(publisher.retained()),
         stats,
         protocol: Arc::new(config.protocol.clone()),
         config,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use forebay_gateway::ingest::routes::{RouteSpec, Routes};
 use forebay_gateway::mqtt::message::Message;
 use forebay_gateway::mqtt::{Listeners, MqttConfig, MqttContext, Stats, serve};
+use forebay_gateway::readings::Publisher;
 use forebay_records::records;
 use forebay_storage::disk::RealDisk;
 use forebay_storage::{Config, Preallocation, Storage, TopicConfig};
@@ -62,9 +63,11 @@ impl Server {
         };
         let (shutdown, stop) = watch::channel(false);
         let stats = Arc::<Stats>::default();
+        let routes = Arc::new(routes.unwrap());
         let context = MqttContext {
             storage: storage.clone(),
-            routes: Arc::new(routes.unwrap()),
+            publisher: Publisher::open(storage.clone(), Arc::clone(&routes)),
+            routes,
             config: mqtt,
             stats: Arc::clone(&stats),
         };
