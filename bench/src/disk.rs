@@ -14,6 +14,10 @@ use xtask::failure::{During, Outcome};
 /// Bytes of the file that is written.
 const FILE_SIZE: u64 = 512 << 20;
 
+/// Bytes of the file whose syncs are timed. Small, because writing it anew for
+/// each measurement uses up what a throttled disk grants.
+const SYNC_FILE_SIZE: u64 = 64 << 20;
+
 /// Bytes of the file that a probe writes to, over and over.
 const PROBE_FILE_SIZE: u64 = 16 << 20;
 
@@ -93,7 +97,7 @@ pub struct Syncs {
 /// Times of fdatasync while `bytes_per_second` arrive: each sync carries what
 /// arrived since the one before, as a group commit does.
 pub fn sync_times(directory: &Path, bytes_per_second: f64, length: Duration) -> Outcome<Syncs> {
-    let file = prepared(directory, "raw", FILE_SIZE)?;
+    let file = prepared(directory, "raw", SYNC_FILE_SIZE)?;
     let mut syncs = Syncs::default();
     let started = Instant::now();
     let (mut done, mut at) = (0.0, 0);
@@ -109,7 +113,7 @@ pub fn sync_times(directory: &Path, bytes_per_second: f64, length: Duration) -> 
             thread::sleep(Duration::from_micros(50));
             continue;
         }
-        if at + size as u64 > FILE_SIZE {
+        if at + size as u64 > SYNC_FILE_SIZE {
             at = 0;
         }
         file.write_all_at(&vec![0x5a; size], at)

@@ -10,6 +10,7 @@
 //! connected and [`sessions`] for what is kept. Start reading at [`serve`], then
 //! [`connection`].
 
+mod commits;
 mod connection;
 mod dispatch;
 mod feeds;

@@ -235,7 +235,7 @@ fn fill_log(core: &Core, log: &Log) {
         let filled = core
             .disk
             .open(&segment.path)
-            .and_then(|file| segment.room.fill(&*file, limit));
+            .and_then(|file| segment.room.fill(&*file, limit, (core.config.clock)()));
         match filled {
             Ok(0) => return,
             Ok(bytes) => {

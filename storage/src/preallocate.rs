@@ -11,6 +11,11 @@ use std::io;
 pub(crate) const ZEROS_AHEAD: u64 = 256 << 10;
 /// Zeros written at once. An idle partition wastes at most this much.
 const ZERO_CHUNK: u64 = 512 << 10;
+/// ... and under load. The sync of a commit carries whatever zeros were written
+/// to its file meanwhile: of a whole chunk that is as long as several commits.
+const ZERO_PIECE: u64 = 128 << 10;
+/// A segment whose chunk lasted less is under load: above 0.5 MB/s.
+const CHUNK_LASTS_MS: i64 = 1_000;
 /// Buffer of one write of zeros.
 const ZERO_BUFFER: usize = 64 << 10;
 const BLOCK: u64 = 4096;
@@ -25,6 +30,8 @@ struct RoomState {
     allocated: u64,
     written: u64,
     filling: bool,
+    /// When zeros were written last, in milliseconds of the wall clock.
+    filled_ms: Option<i64>,
 }
 
 impl Room {
@@ -35,6 +42,7 @@ impl Room {
                 allocated,
                 written: 0,
                 filling: false,
+                filled_ms: None,
             }),
             filled: Condvar::new(),
         }
@@ -58,12 +66,18 @@ impl Room {
             && state.allocated < state.written.saturating_add(ZEROS_AHEAD)
     }
 
-    /// Writes and syncs the next chunk of zeros, never beyond `limit`.
-    pub fn fill(&self, file: &dyn DiskFile, limit: u64) -> io::Result<u64> {
+    /// Writes and syncs the next zeros, never beyond `limit`: a chunk, or a
+    /// piece of one soon after the last. The wall clock is only compared with
+    /// itself; when it jumps, one fill is larger or smaller than it should be.
+    pub fn fill(&self, file: &dyn DiskFile, limit: u64, now_ms: i64) -> io::Result<u64> {
         let (start, end) = {
             let mut state = self.state.lock();
             let start = state.allocated;
-            let end = (start + ZERO_CHUNK)
+            let is_busy = state
+                .filled_ms
+                .is_some_and(|last| now_ms.saturating_sub(last) < CHUNK_LASTS_MS);
+            let length = if is_busy { ZERO_PIECE } else { ZERO_CHUNK };
+            let end = (start + length)
                 .next_multiple_of(BLOCK)
                 .min(limit.next_multiple_of(BLOCK));
             if state.filling || start >= end {
@@ -76,6 +90,7 @@ impl Room {
         let mut state = self.state.lock();
         state.filling = false;
         if result.is_ok() {
+            state.filled_ms = Some(now_ms);
             state.allocated = state.allocated.max(end);
         }
         self.filled.notify_all();
@@ -93,4 +108,25 @@ pub(crate) fn write_zeros(file: &dyn DiskFile, start: u64, end: u64) -> io::Resu
         position += length as u64;
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::{Room, ZERO_CHUNK, ZERO_PIECE};
+    use crate::disk::{Disk, SimDisk};
+    use std::path::Path;
+
+    #[test]
+    fn a_segment_that_fills_fast_gets_its_zeros_in_pieces() {
+        let disk = SimDisk::new(1);
+        disk.create_dir_all(Path::new("/data")).unwrap();
+        let file = disk.create(Path::new("/data/segment")).unwrap();
+        let room = Room::new(0);
+        let fill = |now_ms| room.fill(&*file, u64::MAX / 2, now_ms).unwrap();
+        assert_eq!(fill(0), ZERO_CHUNK);
+        assert_eq!(fill(999), ZERO_PIECE);
+        assert_eq!(fill(1_998), ZERO_PIECE);
+        assert_eq!(fill(2_998), ZERO_CHUNK);
+    }
 }

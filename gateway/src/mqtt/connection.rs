@@ -24,7 +24,9 @@ mod output;
 mod subscribing;
 
 use std::collections::VecDeque;
+use std::future::{pending, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -34,7 +36,9 @@ use forebay_mqtt::session::{CloseReason, Input, Outcome, SessionExpiry, Token};
 use forebay_mqtt::{Connection as Machine, Effect, ReasonCode};
 use forebay_storage::Ticket;
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Sleep, sleep_until};
 
+use super::commits::{Commits, Registration};
 use super::dispatch::Delivery;
 use super::node::Node;
 use super::stats::count;
@@ -69,6 +73,9 @@ pub async fn run<S: ByteStream>(
     let machine = Machine::new(Instant::now(), Arc::clone(&node.protocol));
     let mut connection = Box::new(Connection {
         committed: node.committed.clone(),
+        registration: Registration::default(),
+        alarm: None,
+        now: Instant::now(),
         output: Output::new(node.config.write_timeout),
         machine,
         stream,
@@ -108,7 +115,14 @@ struct Connection<S> {
     machine: Machine,
     stream: S,
     shutdown: watch::Receiver<bool>,
+    /// Any commit, for an append that was pushed back.
     committed: watch::Receiver<Ticket>,
+    /// That of the commit which the oldest in `waiting` needs.
+    registration: Registration,
+    /// Set to the next timeout or an earlier one.
+    alarm: Option<Pin<Box<Sleep>>>,
+    /// When this turn of the loop began.
+    now: Instant,
     input: BytesMut,
     /// Whether `input` holds no complete packet.
     is_incomplete: bool,
@@ -146,13 +160,15 @@ impl<S: ByteStream> Connection<S> {
                 self.machine.handle_connection_lost(Instant::now());
                 continue;
             }
-            match self.next_event().await {
+            let event = self.next_event().await;
+            self.now = Instant::now();
+            match event {
                 Event::Ready(Ok(Ready::Read)) => self.read(),
                 Event::Ready(Err(_)) => self.machine.handle_connection_lost(Instant::now()),
                 Event::Ready(Ok(Ready::Write)) | Event::Committed | Event::Behind => {}
                 Event::Arrived(delivery) => self.outbound.arrived(delivery),
                 Event::TakenOver => self.machine.take_over(Instant::now()),
-                Event::Timeout => self.timeout(Instant::now()),
+                Event::Timeout => self.timeout(self.now),
                 Event::Shutdown => self.machine.shut_down(Instant::now()),
             }
         }
@@ -176,6 +192,8 @@ impl<S: ByteStream> Connection<S> {
 
     async fn carry_out(&mut self) -> bool {
         let mut progress = false;
+        // A commit from here on is a reason to try again.
+        self.committed.mark_unchanged();
         // What a closed connection had not appended was not acknowledged.
         let blocked = self.blocked.take().filter(|_| !self.machine.is_closed());
         if let Some(effect) = blocked {
@@ -232,7 +250,7 @@ impl<S: ByteStream> Connection<S> {
 
     /// Releases what is durable.
     fn release(&mut self) -> bool {
-        let committed = *self.committed.borrow_and_update();
+        let committed = self.node.commits.durable();
         let mut progress = self.output.open_gate(committed);
         while self
             .waiting
@@ -277,7 +295,7 @@ impl<S: ByteStream> Connection<S> {
         if self.is_incomplete {
             return false;
         }
-        let input = self.machine.handle_input(Instant::now(), &mut self.input);
+        let input = self.machine.handle_input(self.now, &mut self.input);
         self.is_incomplete = input == Input::Incomplete;
         if self.input.is_empty() {
             // An idle connection keeps no buffer.
@@ -289,8 +307,7 @@ impl<S: ByteStream> Connection<S> {
 
     /// Says that the cause of a token is durable.
     fn acknowledge(&mut self, token: Token) {
-        self.machine
-            .acknowledge(Instant::now(), token, Outcome::Durable);
+        self.machine.acknowledge(self.now, token, Outcome::Durable);
     }
 
     fn timeout(&mut self, now: Instant) {
@@ -313,7 +330,9 @@ impl<S: ByteStream> Connection<S> {
             && self.is_incomplete
             && self.machine.accepts_input();
         let writes = !self.output.is_empty() || self.stream.wants_write();
-        let commits = !self.waiting.is_empty() || self.output.is_gated();
+        let gate = self.output.next_gate();
+        let front = self.waiting.front().map(|(ticket, _)| *ticket);
+        let ticket = gate.into_iter().chain(front).min();
         let takes = self.outbound.has_room() && !self.output.is_full();
         let mut until = self.machine.next_timeout();
         let deadlines = [self.output.deadline(), self.outbound.next_checkpoint()];
@@ -329,18 +348,42 @@ impl<S: ByteStream> Connection<S> {
         let stream = &mut self.stream;
         tokio::select! {
             _ = self.shutdown.wait_for(|stop| *stop) => Event::Shutdown,
-            Ok(()) = self.committed.changed(), if commits || self.blocked.is_some() => Event::Committed,
+            Ok(()) = self.committed.changed(), if self.blocked.is_some() => Event::Committed,
+            () = durable(&self.node.commits, ticket, &mut self.registration) => Event::Committed,
             result = ready(stream, reads, writes), if reads || writes => Event::Ready(result),
             event = arrives(subscriber, takes) => event,
             () = opening::taken_over(claim) => Event::TakenOver,
-            () = at(until) => Event::Timeout,
+            () = rings(&mut self.alarm, until) => Event::Timeout,
         }
     }
 }
 
-async fn at(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
-        None => std::future::pending().await,
+/// Completes when `ticket` is durable; never without one.
+async fn durable(commits: &Commits, ticket: Option<Ticket>, registration: &mut Registration) {
+    match ticket {
+        Some(ticket) => poll_fn(|cx| commits.poll_durable(cx, ticket, registration)).await,
+        None => pending().await,
     }
+}
+
+/// Completes at `deadline` or before it; never without one.
+///
+/// A busy connection moves its deadline with each packet, mostly to a later
+/// time. The timer stays where it is then and rings once too early, which is
+/// cheaper than setting it again for each packet.
+async fn rings(alarm: &mut Option<Pin<Box<Sleep>>>, deadline: Option<Instant>) {
+    let Some(deadline) = deadline else {
+        return pending().await;
+    };
+    let deadline = deadline.into();
+    let set = match alarm.take() {
+        Some(mut set) => {
+            if set.deadline() > deadline || set.is_elapsed() {
+                set.as_mut().reset(deadline);
+            }
+            set
+        }
+        None => Box::pin(sleep_until(deadline)),
+    };
+    alarm.insert(set).as_mut().await;
 }

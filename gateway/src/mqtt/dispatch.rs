@@ -149,6 +149,10 @@ struct State {
 struct Signal {
     committed: Mutex<bool>,
     changed: Condvar,
+    /// Whether anybody subscribes. Without it a commit does not wake the
+    /// thread: a node that only takes readings in would pay for two context
+    /// switches per commit.
+    wanted: AtomicBool,
     stop: AtomicBool,
 }
 
@@ -170,6 +174,7 @@ impl Dispatch {
         let signal = Arc::new(Signal {
             committed: Mutex::new(false),
             changed: Condvar::new(),
+            wanted: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
         let mut state = State::default();
@@ -185,8 +190,10 @@ impl Dispatch {
             signal: Arc::clone(&signal),
         });
         dispatch.storage.on_commit(Arc::new(move |_| {
-            *signal.committed.lock() = true;
-            signal.changed.notify_one();
+            if signal.wanted.load(Ordering::SeqCst) {
+                *signal.committed.lock() = true;
+                signal.changed.notify_one();
+            }
         }));
         let worker = Arc::clone(&dispatch);
         std::thread::Builder::new()
@@ -216,6 +223,7 @@ impl Dispatch {
         cursors: &HashMap<FeedKey, u64>,
     ) {
         let mut state = self.state.lock();
+        self.want(true);
         state.refresh(&self.storage, &self.routes);
         let subscriber = Subscriber {
             client,
@@ -231,6 +239,7 @@ impl Dispatch {
                 cursor.unwrap_or_else(|| feed.partition.offsets().log_start)
             });
         }
+        self.want(!state.tree.is_empty());
     }
 
     /// Removes a session and its subscriptions.
@@ -244,6 +253,7 @@ impl Dispatch {
             state.unsubscribe(&self.routes, id, &filter);
         }
         state.subscribers.remove(&id);
+        self.want(!state.tree.is_empty());
     }
 
     /// Adds or replaces a subscription. It begins at the high watermark of
@@ -252,6 +262,7 @@ impl Dispatch {
     /// subscription counts there.
     pub fn subscribe(&self, id: SubscriberId, subscription: Subscription) -> Vec<(FeedId, u64)> {
         let mut state = self.state.lock();
+        self.want(true);
         state.refresh(&self.storage, &self.routes);
         state.subscribe(&self.routes, id, subscription, |feed| {
             feed.partition.offsets().high_watermark
@@ -260,7 +271,16 @@ impl Dispatch {
 
     /// Removes a subscription.
     pub fn unsubscribe(&self, id: SubscriberId, filter: &TopicFilter) {
-        self.state.lock().unsubscribe(&self.routes, id, filter);
+        let mut state = self.state.lock();
+        state.unsubscribe(&self.routes, id, filter);
+        self.want(!state.tree.is_empty());
+    }
+
+    /// Says whether commits wake the thread. The state is locked by the caller,
+    /// and it is said before a high watermark is read: what is committed behind
+    /// that is seen by the thread then.
+    fn want(&self, wanted: bool) {
+        self.signal.wanted.store(wanted, Ordering::SeqCst);
     }
 
     /// Where the session would read on in each partition of its filters, if it
@@ -483,10 +503,16 @@ impl State {
             if !routes.topic_may_match(log.partition.topic_name(), filter.as_str()) {
                 continue;
             }
-            if known.is_none() {
-                self.interest[feed.0 as usize] += 1;
+            let index = feed.0 as usize;
+            if self.interest[index] == 0 {
+                // Nobody cared, so nobody looked how far it is.
+                let end = log.partition.offsets().high_watermark;
+                self.positions[index] = end.max(self.positions[index]);
             }
-            let position = self.positions[feed.0 as usize];
+            if known.is_none() {
+                self.interest[index] += 1;
+            }
+            let position = self.positions[index];
             let place = subscriber.places.entry(feed).or_insert_with(|| {
                 let floor = start(log);
                 let behind = (floor < position).then_some(floor);

@@ -8,6 +8,7 @@ use forebay_storage::{AppendError, Storage, Ticket, Transaction};
 use tokio::sync::watch;
 
 use super::MqttConfig;
+use super::commits::Commits;
 use super::dispatch::Dispatch;
 use super::message::Message;
 use super::retained::{RetainError, Retained};
@@ -37,7 +38,9 @@ pub struct Node {
     pub config: MqttConfig,
     /// What the protocol machine offers.
     pub protocol: Arc<forebay_mqtt::Config>,
-    /// The last durable commit.
+    /// Wakes who waits for a certain commit.
+    pub commits: Arc<Commits>,
+    /// The last durable commit, for who waits for any.
     pub committed: watch::Receiver<Ticket>,
 }
 

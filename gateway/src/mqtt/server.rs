@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::MqttContext;
+use super::commits::Commits;
 use super::connection;
 use super::dispatch::Dispatch;
 use super::node::{Node, now_ms};
@@ -175,7 +176,11 @@ fn start(context: MqttContext) -> io::Result<Arc<Node>> {
         stats,
     } = context;
     let (commits, committed) = watch::channel(storage.committed());
+    let waiters = Arc::new(Commits::new(storage.clone()));
+    let announcing = Arc::clone(&waiters);
+    // Connections first: their clients wait for it.
     storage.on_commit(Arc::new(move |ticket| {
+        announcing.announce(ticket);
         commits.send_replace(ticket);
     }));
     let dispatch = Dispatch::start(storage.clone(), routes)?;
@@ -188,6 +193,7 @@ fn start(context: MqttContext) -> io::Result<Arc<Node>> {
         protocol: Arc::new(config.protocol.clone()),
         config,
         committed,
+        commits: waiters,
         storage,
     }))
 }

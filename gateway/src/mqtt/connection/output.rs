@@ -107,9 +107,9 @@ impl Output {
         self.bytes.is_empty()
     }
 
-    /// True when packets wait for a commit.
-    pub fn is_gated(&self) -> bool {
-        !self.gate.is_empty()
+    /// The commit that the first of the waiting packets needs.
+    pub fn next_gate(&self) -> Option<Ticket> {
+        self.gate.front().map(|(ticket, _)| *ticket)
     }
 
     /// True when so much waits that nothing more is to be produced.
