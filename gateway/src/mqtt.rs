@@ -27,6 +27,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay_mqtt::TopicName;
 use forebay_storage::Storage;
 
 use crate::ingest::routes::Routes;
@@ -46,6 +47,9 @@ const SUBSCRIPTIONS_PER_SESSION_MAX: usize = 1_000;
 /// How long a client may leave what is sent to it unread. Longer than a radio
 /// link needs to come back, shorter than a keep alive.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What the topics for responses begin with that clients are told on request.
+const RESPONSE_PREFIX: &str = "response";
 
 /// What an MQTT server needs.
 #[derive(Clone)]
@@ -81,7 +85,7 @@ pub struct MqttConfig {
 impl Default for MqttConfig {
     fn default() -> Self {
         Self {
-            protocol: forebay_mqtt::Config::default(),
+            protocol: offered(),
             connections_max: CONNECTIONS_MAX,
             subscriptions_per_session_max: SUBSCRIPTIONS_PER_SESSION_MAX,
             write_timeout: WRITE_TIMEOUT,
@@ -90,9 +94,17 @@ impl Default for MqttConfig {
     }
 }
 
+/// What is offered where the configuration says nothing else.
+fn offered() -> forebay_mqtt::Config {
+    forebay_mqtt::Config {
+        response_prefix: TopicName::try_from(RESPONSE_PREFIX).ok(),
+        ..forebay_mqtt::Config::default()
+    }
+}
+
 impl From<&crate::config::Mqtt> for MqttConfig {
     fn from(file: &crate::config::Mqtt) -> Self {
-        let defaults = forebay_mqtt::Config::default();
+        let defaults = offered();
         let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
         let keep_alive = u16::try_from(file.keep_alive_max.as_secs()).unwrap_or(u16::MAX);
         Self {

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "mqtt/aliases.rs"]
+mod aliases;
 #[path = "mqtt/client.rs"]
 mod client;
 #[path = "mqtt/delivering.rs"]

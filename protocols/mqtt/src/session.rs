@@ -20,6 +20,7 @@
 //! and in the order of their causes (section 4.6), however the answers come
 //! in.
 
+mod aliases;
 mod answers;
 mod config;
 mod connection;

@@ -3,6 +3,8 @@
 use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
+use crate::topic::TopicName;
+
 /// Inbound QoS 1 and 2 messages that may wait for the disk at once.
 ///
 /// A commit takes milliseconds, a fast client sends tens of thousands of
@@ -31,6 +33,13 @@ const PACKET_SIZE_MAX: NonZeroU32 = NonZeroU32::new(1024 * 1024).expect("1 MiB i
 /// connections cannot hold them for long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Topic aliases that each client may set.
+///
+/// A device reports some dozen values. Each alias keeps a name of at most
+/// 64 KiB, so a hostile connection pins 2 MiB with them, which is two packets
+/// of the largest size.
+const TOPIC_ALIAS_MAXIMUM: u16 = 32;
+
 /// What the server offers to each client and where its patience ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -53,6 +62,12 @@ pub struct Config {
     /// Longest session expiry in seconds; `None` leaves it to the client
     /// (section 3.2.2.3.2).
     pub session_expiry_max: Option<u32>,
+    /// Topic aliases that a client may set (section 3.2.2.3.8).
+    pub topic_alias_maximum: u16,
+    /// What the topics for responses to a client begin with; the client that
+    /// asks for it gets `<prefix>/<client identifier>` as response information
+    /// (section 3.2.2.3.15). `None` tells nothing.
+    pub response_prefix: Option<TopicName>,
     /// Whether retained messages are served (section 3.2.2.3.5); if not, a
     /// PUBLISH or will with the retain flag ends the connection with 0x9A.
     pub retain_available: bool,
@@ -67,6 +82,8 @@ impl Default for Config {
             connect_timeout: CONNECT_TIMEOUT,
             keep_alive_max: None,
             session_expiry_max: None,
+            topic_alias_maximum: TOPIC_ALIAS_MAXIMUM,
+            response_prefix: None,
             retain_available: true,
         }
     }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 
+use super::aliases::{InboundAliases, OutboundAliases};
 use super::config::Config;
 use super::effect::{
     AcceptSession, CloseReason, DeliverError, Delivery, Effect, Inflight, Outcome, ResumedDelivery,
@@ -41,6 +42,8 @@ pub struct Connection {
     pub(super) client: Client,
     pub(super) inbound: Inbound,
     pub(super) outbound: Outbound,
+    pub(super) aliases_in: InboundAliases,
+    pub(super) aliases_out: OutboundAliases,
     pub(super) last_received: Instant,
     effects: VecDeque<Effect>,
     deferred: VecDeque<Packet>,
@@ -87,6 +90,8 @@ impl Connection {
             client: Client::unknown(),
             inbound: Inbound::new(config.receive_maximum.get()),
             outbound: Outbound::new(),
+            aliases_in: InboundAliases::default(),
+            aliases_out: OutboundAliases::default(),
             last_received: now,
             effects: VecDeque::new(),
             deferred: VecDeque::new(),
@@ -370,9 +375,15 @@ impl Connection {
     /// Sends a packet that is not a delivery. An answer that the client cannot
     /// take ends the connection: nothing says that an answer may be left out
     /// (section 3.1.2.11.4).
-    pub(super) fn send(&mut self, packet: Packet) {
-        let size = packet.encoded_len(self.version);
-        if size <= self.client.packet_size_max as usize {
+    pub(super) fn send(&mut self, mut packet: Packet) {
+        let limit = self.client.packet_size_max as usize;
+        if packet.encoded_len(self.version) > limit
+            && let Packet::PubAck(ack) | Packet::PubRec(ack) = &mut packet
+        {
+            // The words are the part that may be left out \[MQTT-3.4.2-2\].
+            ack.properties.reason_string = None;
+        }
+        if packet.encoded_len(self.version) <= limit {
             self.push_effect(Effect::SendPacket(packet));
             return;
         }
@@ -394,22 +405,33 @@ impl Connection {
             State::Opening => self.refuse(reason, close_reason),
             State::Open => {
                 if self.version == Version::V5 {
-                    self.send_disconnect(reason);
+                    self.send_disconnect(reason, &close_reason);
                 }
                 self.close(close_reason);
             }
         }
     }
 
-    fn send_disconnect(&mut self, reason: ReasonCode) {
+    /// Sends DISCONNECT, with a text for a human if it fits
+    /// \[MQTT-3.14.2-3\], or nothing if not even the code fits.
+    fn send_disconnect(&mut self, reason: ReasonCode, close_reason: &CloseReason) {
         let is_allowed = reason_is_allowed(PacketType::Disconnect, reason.to_byte());
-        let packet = Packet::Disconnect(Disconnect::new(if is_allowed {
+        let mut disconnect = Disconnect::new(if is_allowed {
             reason
         } else {
             ReasonCode::UnspecifiedError
-        }));
-        if packet.encoded_len(self.version) <= self.client.packet_size_max as usize {
-            self.push_effect(Effect::SendPacket(packet));
+        });
+        let limit = self.client.packet_size_max as usize;
+        if self.client.wants_reasons {
+            disconnect.properties.reason_string = close_reason.explanation();
+        }
+        for _ in 0..2 {
+            let packet = Packet::Disconnect(disconnect.clone());
+            if packet.encoded_len(self.version) <= limit {
+                self.push_effect(Effect::SendPacket(packet));
+                return;
+            }
+            disconnect.properties.reason_string = None;
         }
     }
 

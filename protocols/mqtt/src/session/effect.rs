@@ -274,6 +274,18 @@ pub enum ResumedStage {
     },
 }
 
+impl CloseReason {
+    /// Returns a sentence for the person who looks for the mistake: there is
+    /// one when the client made it.
+    pub(super) fn explanation(&self) -> Option<Text> {
+        match self {
+            Self::Decode(error) => Text::try_from(error.to_string()).ok(),
+            Self::Violation { what, .. } => Some(Text::from_static(what)),
+            _ => None,
+        }
+    }
+}
+
 /// How long a session outlives its connection (section 3.1.2.11.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SessionExpiry {

@@ -10,6 +10,7 @@ use crate::packet::{
     Unsubscribe, Version, reason_is_allowed,
 };
 use crate::reason::ReasonCode;
+use crate::text::Text;
 
 /// Requests besides publishes that a client of MQTT 5 may have unanswered
 /// before it is not read from. A client at its start subscribes with a few
@@ -117,8 +118,12 @@ impl Inbound {
 
 impl Connection {
     /// Handles PUBLISH (section 3.3.4).
-    pub(super) fn handle_publish(&mut self, publish: Publish) -> Result<(), Violation> {
+    pub(super) fn handle_publish(&mut self, mut publish: Publish) -> Result<(), Violation> {
         check_publish(&publish, self.config.retain_available)?;
+        if let Some(alias) = publish.properties.topic_alias.take() {
+            let maximum = self.config.topic_alias_maximum;
+            publish.topic = self.aliases_in.resolve(alias, publish.topic, maximum)?;
+        }
         let Some(packet_id) = publish.packet_id else {
             let token = None;
             self.push_effect(Effect::Publish { token, publish });
@@ -262,8 +267,9 @@ impl Connection {
             Outcome::Refused { reason } => reason,
         };
         let is_refused = reason != ReasonCode::Success;
+        let explains = self.client.wants_reasons;
         let (packet, frees_quota) = match pending {
-            Pending::PubAck(id) => (Packet::PubAck(Ack::new(*id, reason)), true),
+            Pending::PubAck(id) => (Packet::PubAck(answer(*id, reason, explains)), true),
             Pending::PubRec(id) => {
                 let id = *id;
                 if is_refused {
@@ -271,7 +277,7 @@ impl Connection {
                 } else if let Some(entry) = self.inbound.qos2.get_mut(&id) {
                     entry.stage = Qos2Stage::Received;
                 }
-                (Packet::PubRec(Ack::new(id, reason)), is_refused)
+                (Packet::PubRec(answer(id, reason, explains)), is_refused)
             }
             Pending::PubComp(id) => {
                 let id = *id;
@@ -372,12 +378,6 @@ impl Connection {
 /// What only the session can judge of a PUBLISH.
 fn check_publish(publish: &Publish, retain_available: bool) -> Result<(), Violation> {
     let violation = |reason, what| Err(Violation { reason, what });
-    if publish.properties.topic_alias.is_some() {
-        return violation(
-            ReasonCode::TopicAliasInvalid,
-            "topic alias is above the announced maximum of 0 (section 3.3.2.3.4)",
-        );
-    }
     if !publish.properties.subscription_identifiers.is_empty() {
         return violation(
             ReasonCode::ProtocolError,
@@ -391,6 +391,16 @@ fn check_publish(publish: &Publish, retain_available: bool) -> Result<(), Violat
         );
     }
     Ok(())
+}
+
+/// The answer to a message; a refusal says its reason in words where the
+/// client wants that \[MQTT-3.1.2-29\].
+fn answer(packet_id: PacketId, reason: ReasonCode, explains: bool) -> Ack {
+    let mut ack = Ack::new(packet_id, reason);
+    if explains && reason.is_failure() {
+        ack.properties.reason_string = Some(Text::from_static(reason.name()));
+    }
+    ack
 }
 
 fn granted(qos: Qos) -> ReasonCode {

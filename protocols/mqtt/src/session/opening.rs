@@ -11,6 +11,7 @@ use crate::packet::{
 };
 use crate::reason::ReasonCode;
 use crate::text::Text;
+use crate::topic::TopicName;
 
 /// What the CONNECT said that matters later.
 #[derive(Debug)]
@@ -27,6 +28,11 @@ pub(super) struct Client {
     server_keep_alive: Option<u16>,
     /// Largest packet that the client accepts.
     pub(super) packet_size_max: u32,
+    /// Whether reason strings may be sent on failures (section 3.1.2.11.7).
+    pub(super) wants_reasons: bool,
+    /// Whether the CONNACK is to carry response information
+    /// (section 3.1.2.11.6).
+    wants_response_information: bool,
 }
 
 impl Client {
@@ -39,6 +45,8 @@ impl Client {
             keep_alive: 0,
             server_keep_alive: None,
             packet_size_max: PACKET_SIZE_MAX,
+            wants_reasons: false,
+            wants_response_information: false,
         }
     }
 
@@ -110,7 +118,12 @@ impl Connection {
             packet_size_max: properties
                 .maximum_packet_size
                 .map_or(PACKET_SIZE_MAX, NonZeroU32::get),
+            wants_reasons: connect.version == Version::V5
+                && properties.request_problem_information != Some(false),
+            wants_response_information: properties.request_response_information == Some(true),
         };
+        self.aliases_out
+            .set_maximum(properties.topic_alias_maximum.unwrap_or(0));
         self.push_effect(Effect::OpenSession(Box::new(OpenSession {
             version: connect.version,
             client_id: connect.client_id,
@@ -175,11 +188,22 @@ impl Connection {
             retain_available: (!self.config.retain_available).then_some(false),
             maximum_packet_size: Some(self.config.packet_size_max),
             assigned_client_identifier,
-            topic_alias_maximum: Some(0),
+            topic_alias_maximum: Some(self.config.topic_alias_maximum),
+            response_information: self.response_information(),
             shared_subscription_available: Some(false),
             server_keep_alive: self.client.server_keep_alive,
             ..ConnAckProperties::default()
         }
+    }
+
+    /// The basis of response topics for a client that asked for it; none for
+    /// an identifier that cannot be part of a topic name.
+    fn response_information(&self) -> Option<Text> {
+        let prefix = self.config.response_prefix.as_ref()?;
+        let is_asked = self.client.wants_response_information;
+        let topic = format!("{}/{}", prefix.as_str(), self.client.id);
+        let topic = TopicName::try_from(topic.as_str()).ok()?;
+        is_asked.then(|| topic.text().clone())
     }
 
     /// Sends a refusing CONNACK and closes (section 3.2.2.2). 3.1.1 gets a
@@ -196,10 +220,18 @@ impl Connection {
             self.push_effect(Effect::SendPacket(Packet::ConnAck(Box::new(ConnAck {
                 session_present: false,
                 reason,
-                properties: ConnAckProperties::default(),
+                properties: self.excuse(&close_reason),
             }))));
         }
         self.close(close_reason);
+    }
+
+    fn excuse(&self, close_reason: &CloseReason) -> ConnAckProperties {
+        let explanation = close_reason.explanation();
+        ConnAckProperties {
+            reason_string: explanation.filter(|_| self.client.wants_reasons),
+            ..ConnAckProperties::default()
+        }
     }
 
     /// Answers a first packet that is not an acceptable CONNECT. What is sent

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::aliases::Spelling;
 use super::answers::Answers;
 use super::connection::{Connection, Violation};
 use super::effect::{
@@ -11,6 +12,11 @@ use super::effect::{
 use crate::packet::{Ack, Packet, PacketId, Publish, PublishProperties, Qos, Version};
 use crate::reason::ReasonCode;
 use crate::text::TEXT_LEN_MAX;
+use crate::topic::TopicName;
+
+/// Bytes that a topic alias may add to a PUBLISH: the property, and one more
+/// byte for each of the two lengths in front of it.
+const ALIAS_LEN: usize = 5;
 
 /// What was sent to the client and is not finished.
 #[derive(Debug)]
@@ -188,7 +194,7 @@ impl Connection {
                 .correlation_data
                 .as_ref()
                 .is_none_or(|data| data.len() <= TEXT_LEN_MAX);
-        let packet = Packet::Publish(Publish {
+        let mut packet = Packet::Publish(Publish {
             dup,
             qos,
             retain,
@@ -199,6 +205,11 @@ impl Connection {
         });
         let size = packet.encoded_len(self.version);
         let limit = self.client.packet_size_max;
+        if is_encodable && size + ALIAS_LEN <= limit as usize {
+            // A table that the client does not share would be worthless, so
+            // the alias is chosen when it is certain that the packet is sent.
+            self.abbreviate(&mut packet);
+        }
         if is_encodable && size <= limit as usize {
             self.push_effect(Effect::SendPacket(packet));
             return;
@@ -212,6 +223,20 @@ impl Connection {
             DropReason::Unencodable
         };
         self.push_effect(Effect::DropDelivery { cursor, reason });
+    }
+
+    fn abbreviate(&mut self, packet: &mut Packet) {
+        let Packet::Publish(publish) = packet else {
+            return;
+        };
+        match self.aliases_out.spell(&publish.topic) {
+            Spelling::Name => {}
+            Spelling::NameAndAlias(alias) => publish.properties.topic_alias = Some(alias),
+            Spelling::Alias(alias) => {
+                publish.properties.topic_alias = Some(alias);
+                publish.topic = TopicName::default();
+            }
+        }
     }
 
     /// Handles PUBACK (section 3.4). One that nobody waits for is ignored: it

@@ -54,7 +54,26 @@ impl Script {
         script
     }
 
+    /// The effects without reason strings, which are for people.
     pub fn effects(&mut self) -> Vec<Effect> {
+        let mut effects = self.worded_effects();
+        for effect in &mut effects {
+            let words = match effect {
+                Effect::SendPacket(Packet::Disconnect(packet)) => {
+                    &mut packet.properties.reason_string
+                }
+                Effect::SendPacket(Packet::ConnAck(packet)) => &mut packet.properties.reason_string,
+                Effect::SendPacket(Packet::PubAck(packet) | Packet::PubRec(packet)) => {
+                    &mut packet.properties.reason_string
+                }
+                _ => continue,
+            };
+            *words = None;
+        }
+        effects
+    }
+
+    pub fn worded_effects(&mut self) -> Vec<Effect> {
         std::iter::from_fn(|| self.connection.poll_effect()).collect()
     }
 

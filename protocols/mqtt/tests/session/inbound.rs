@@ -332,7 +332,7 @@ fn unsub_ack_waits_and_carries_the_results() {
 #[test]
 fn topic_alias_subscription_identifier_and_unavailable_retain_are_violations() {
     let mut alias = publish(Qos::AtMostOnce, 0);
-    alias.properties.topic_alias = TopicAlias::new(1);
+    alias.properties.topic_alias = TopicAlias::new(3);
     let mut identifier = publish(Qos::AtMostOnce, 0);
     identifier.properties.subscription_identifiers = SubscriptionId::new(1).into_iter().collect();
     let mut retained = publish(Qos::AtMostOnce, 0);
@@ -344,6 +344,7 @@ fn topic_alias_subscription_identifier_and_unavailable_retain_are_violations() {
     ] {
         let config = Config {
             retain_available: false,
+            topic_alias_maximum: 2,
             ..config()
         };
         let mut script = Script::open_with(config, connect(Version::V5), AcceptSession::default());

@@ -1,5 +1,6 @@
 //! Scripts for the session machine: what goes in, and exactly what comes out.
 
+mod aliases;
 mod closing;
 mod harness;
 mod inbound;

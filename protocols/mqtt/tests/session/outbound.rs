@@ -172,7 +172,7 @@ fn delivery_larger_than_the_client_accepts_is_dropped_and_said_so() {
 }
 
 #[test]
-fn properties_are_left_out_for_3_1_1_and_an_alias_is_never_sent() {
+fn properties_are_left_out_for_3_1_1_and_a_foreign_alias_is_never_sent() {
     let with_alias = || Delivery {
         properties: PublishProperties {
             topic_alias: TopicAlias::new(3),
