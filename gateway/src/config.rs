@@ -11,6 +11,7 @@
 //! and `config/hub.toml` are shipped and parsed by a test.
 
 pub mod defaults;
+mod limits;
 mod link;
 mod listeners;
 mod mistake;
@@ -27,6 +28,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use limits::MqttLimits;
 pub use mistake::{ConfigError, Mistake};
 use section::Document;
 
@@ -141,6 +143,10 @@ pub struct Mqtt {
     pub connect_timeout: Duration,
     /// Connections open at the same time at most.
     pub max_connections: u32,
+    /// How often `$SYS` is brought up to date; zero is never.
+    pub sys_interval: Duration,
+    /// What one client may ask for.
+    pub limits: MqttLimits,
 }
 
 /// `[kafka]`.

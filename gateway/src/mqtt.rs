@@ -14,6 +14,7 @@ mod commits;
 mod connection;
 mod dispatch;
 mod feeds;
+mod limits;
 pub mod message;
 mod node;
 pub(crate) mod retained;
@@ -21,6 +22,7 @@ mod server;
 mod sessions;
 mod stats;
 mod stream;
+mod sys;
 mod websocket;
 
 use std::num::{NonZeroU16, NonZeroU32};
@@ -33,6 +35,7 @@ use forebay_storage::Storage;
 use crate::ingest::routes::Routes;
 use crate::readings::Publisher;
 
+pub use limits::Limits;
 pub use server::{Listeners, serve};
 pub use stats::{RefusedPublishes, Stats, StatsSnapshot};
 
@@ -43,6 +46,10 @@ const CONNECTIONS_MAX: usize = 20_000;
 /// Subscriptions of one session. Matching a backlog tries each of them per
 /// message.
 const SUBSCRIPTIONS_PER_SESSION_MAX: usize = 1_000;
+
+/// How often `$SYS` is brought up to date: mosquitto's interval, which tools
+/// expect.
+const SYS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long a client may leave what is sent to it unread. Longer than a radio
 /// link needs to come back, shorter than a keep alive.
@@ -75,6 +82,13 @@ pub struct MqttConfig {
     pub connections_max: usize,
     /// Subscriptions of one session; more are refused with 0x97.
     pub subscriptions_per_session_max: usize,
+    /// Messages that wait in memory for one connected session; a session that
+    /// has more reads them from the log.
+    pub queue_len_max: usize,
+    /// Rates and counts per client.
+    pub limits: Limits,
+    /// How often `$SYS` is brought up to date; zero is never.
+    pub sys_interval: Duration,
     /// How long a client may leave what is sent to it unread.
     pub write_timeout: Duration,
     /// Sites whose pages may open a WebSocket besides the gateway's own host:
@@ -88,6 +102,9 @@ impl Default for MqttConfig {
             protocol: offered(),
             connections_max: CONNECTIONS_MAX,
             subscriptions_per_session_max: SUBSCRIPTIONS_PER_SESSION_MAX,
+            queue_len_max: dispatch::QUEUE_LEN_MAX,
+            limits: Limits::default(),
+            sys_interval: SYS_INTERVAL,
             write_timeout: WRITE_TIMEOUT,
             websocket_origins: Vec::new(),
         }
@@ -106,6 +123,7 @@ impl From<&crate::config::Mqtt> for MqttConfig {
     fn from(file: &crate::config::Mqtt) -> Self {
         let defaults = offered();
         let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+        let limits = &file.limits;
         let keep_alive = u16::try_from(file.keep_alive_max.as_secs()).unwrap_or(u16::MAX);
         Self {
             protocol: forebay_mqtt::Config {
@@ -116,10 +134,20 @@ impl From<&crate::config::Mqtt> for MqttConfig {
                 connect_timeout: file.connect_timeout,
                 keep_alive_max: NonZeroU16::new(keep_alive),
                 session_expiry_max: Some(seconds(file.session_expiry_max)),
+                inflight_maximum: limits.inflight,
                 ..defaults
             },
             connections_max: file.max_connections as usize,
             websocket_origins: file.websocket_origins.clone(),
+            subscriptions_per_session_max: limits.subscriptions as usize,
+            queue_len_max: limits.queued as usize,
+            limits: Limits {
+                connections_per_address: limits.connections_per_address,
+                connect_rate: limits.connect_rate,
+                publish_rate: limits.publish_rate,
+                publish_bytes_rate: limits.publish_bytes_rate,
+            },
+            sys_interval: file.sys_interval,
             ..Self::default()
         }
     }

@@ -151,6 +151,21 @@ pub struct UplinkPartition {
     pub stopped: bool,
 }
 
+/// What the limits of `[mqtt.limits]` did, since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MqttLimited {
+    /// Connections closed because their address had too many.
+    pub addresses: u64,
+    /// CONNECT packets refused because too many came in a second.
+    pub connects: u64,
+    /// Subscriptions refused because the session had too many.
+    pub subscriptions: u64,
+    /// Times that a publisher was not read because it was over its rate.
+    pub throttled: u64,
+    /// Requests that did not become a WebSocket.
+    pub websockets: u64,
+}
+
 /// The MQTT server. Totals count from the start of the process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MqttStatus {
@@ -160,6 +175,9 @@ pub struct MqttStatus {
     pub connections_total: u64,
     /// Connections closed because there were too many.
     pub connections_refused: u64,
+    /// What limits per client refused.
+    #[serde(default)]
+    pub limits: MqttLimited,
     /// Connections closed because the client broke the protocol.
     pub violations: u64,
     /// Sessions, connected or not.

@@ -13,6 +13,8 @@ mod client;
 mod delivering;
 #[path = "mqtt/hostile.rs"]
 mod hostile;
+#[path = "mqtt/limits.rs"]
+mod limits;
 #[path = "mqtt/options.rs"]
 mod options;
 #[path = "mqtt/publishing.rs"]
@@ -21,5 +23,7 @@ mod publishing;
 mod server;
 #[path = "mqtt/sessions.rs"]
 mod sessions;
+#[path = "mqtt/sys.rs"]
+mod sys;
 #[path = "mqtt/websocket.rs"]
 mod websocket;

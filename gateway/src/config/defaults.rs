@@ -1,6 +1,7 @@
 //! Every default and every bound of the configuration, with its reason.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 /// Listeners stay on this machine unless the file says otherwise: there is no
@@ -86,6 +87,26 @@ pub const KAFKA_OFFSETS_RETENTION_MIN: Duration = Duration::from_hours(1);
 
 /// The longest `kafka.offsets_retention`: ten years.
 pub const KAFKA_OFFSETS_RETENTION_MAX: Duration = Duration::from_hours(3_650 * 24);
+
+/// Mosquitto's interval, which monitoring tools expect.
+pub const MQTT_SYS_INTERVAL: Duration = Duration::from_secs(10);
+/// Values that are older than an hour describe another shift.
+pub const MQTT_SYS_INTERVAL_MAX: Duration = Duration::from_secs(3600);
+
+/// 64 messages of 1 KiB fill a path of 64 KiB, which is a round trip of 50 ms
+/// at 10 Mbit/s. The protocol machine has the same default.
+pub const MQTT_INFLIGHT: NonZeroU16 = NonZeroU16::new(64).expect("64 is not zero");
+/// A commit of a busy node; what is more is read from the log.
+pub const MQTT_QUEUED: u32 = 256;
+/// A megabyte of pointers per client; beyond that the log is the better queue.
+pub const MQTT_QUEUED_MAX: u64 = 65_536;
+/// Matching a backlog tries each subscription per message.
+pub const MQTT_SUBSCRIPTIONS: u32 = 1_000;
+/// More subscriptions than this belong in a wildcard.
+pub const MQTT_SUBSCRIPTIONS_MAX: u64 = 100_000;
+/// A slower byte rate could not carry a packet of the smallest allowed
+/// maximum in a second.
+pub const MQTT_PUBLISH_BYTES_RATE_MIN: u64 = 1 << 10;
 
 /// Ten thousand sensors and some tools. With a few kilobytes for an idle one
 /// that is below 100 MB.

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::limits;
 use super::node::{duration_within, size_within};
 use super::section::{Document, Section};
 use super::{Config, Http, Kafka, Mqtt, Role, defaults, names};
@@ -56,6 +57,15 @@ pub(super) fn mqtt(root: &Section<'_>, role: Role) -> Option<Mqtt> {
         )
         .unwrap_or(defaults::MQTT_CONNECT_TIMEOUT),
         max_connections: max_connections(&section).unwrap_or(defaults::MQTT_MAX_CONNECTIONS),
+        sys_interval: duration_within(
+            &section,
+            "sys_interval",
+            Duration::ZERO,
+            defaults::MQTT_SYS_INTERVAL_MAX,
+            "expected a duration of at most \"1h\", such as \"10s\", or \"0s\" for no $SYS",
+        )
+        .unwrap_or(defaults::MQTT_SYS_INTERVAL),
+        limits: limits::mqtt_limits(&section.table("limits")),
     };
     section.finish();
     (section.is_present() || role == Role::Gateway).then_some(mqtt)

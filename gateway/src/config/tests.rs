@@ -192,3 +192,31 @@ fn the_shipped_file_and_the_reference_know_every_key() {
         );
     }
 }
+
+#[test]
+fn limits_are_read_and_their_mistakes_named() {
+    let text = format!(
+        "{GOOD}[mqtt]\nwebsocket_listen = \"127.0.0.1:8083\"\nsys_interval = \"0s\"\n[mqtt.limits]\ninflight = 8\npublish_rate = 20\npublish_bytes_rate = \"1MiB/s\"\n"
+    );
+    let mqtt = resolved(&text).mqtt.expect("a gateway has an MQTT server");
+    assert_eq!(mqtt.websocket_listen, "127.0.0.1:8083".parse().ok());
+    assert_eq!(mqtt.sys_interval, Duration::ZERO);
+    let limits = mqtt.limits;
+    assert_eq!((limits.inflight.get(), limits.queued), (8, 256));
+    assert_eq!(limits.publish_rate.map(|rate| rate.get()), Some(20));
+    assert_eq!(limits.publish_bytes_rate.map(|r| r.get()), Some(1 << 20));
+    assert_eq!(limits.connect_rate, None);
+
+    let text = format!(
+        "{GOOD}[mqtt]\nwebsocket_origins = [\"panel\"]\n[mqtt.limits]\ninflight = 0\npublish_bytes_rate = \"1B/s\"\n"
+    );
+    let found = mistakes(&text);
+    for key in [
+        "mqtt.websocket_origins[0]",
+        "mqtt.websocket_origins",
+        "mqtt.limits.inflight",
+        "mqtt.limits.publish_bytes_rate",
+    ] {
+        assert!(found.contains(key), "{key} is not in {found}");
+    }
+}

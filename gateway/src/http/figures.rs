@@ -98,6 +98,16 @@ fn set_mqtt(mqtt: &MqttStatus) {
     counter!("forebay_mqtt_connections_total").absolute(mqtt.connections_total);
     counter!("forebay_mqtt_connections_refused_total").absolute(mqtt.connections_refused);
     counter!("forebay_mqtt_violations_total").absolute(mqtt.violations);
+    let limits = &mqtt.limits;
+    for (limit, count) in [
+        ("connections_per_address", limits.addresses),
+        ("connect_rate", limits.connects),
+        ("subscriptions", limits.subscriptions),
+        ("publish_rate", limits.throttled),
+        ("websocket", limits.websockets),
+    ] {
+        counter!("forebay_mqtt_limited_total", "limit" => limit).absolute(count);
+    }
     counter!("forebay_mqtt_deliveries_lost_total").absolute(mqtt.deliveries_lost);
     counter!("forebay_mqtt_backpressure_total").absolute(mqtt.backpressure);
     counter!("forebay_mqtt_publishes_refused_total").absolute(mqtt.publishes_refused);
@@ -183,6 +193,10 @@ fn describe() {
     describe_counter!(
         "forebay_mqtt_connections_refused_total",
         "MQTT connections over the limit"
+    );
+    describe_counter!(
+        "forebay_mqtt_limited_total",
+        "Connections and requests that a limit refused, and pauses of publishers over their rate"
     );
     describe_counter!(
         "forebay_mqtt_violations_total",

@@ -35,13 +35,14 @@ use bytes::BytesMut;
 use forebay_mqtt::session::{CloseReason, Input, Outcome, SessionExpiry, Token};
 use forebay_mqtt::{Connection as Machine, Effect, ReasonCode};
 use forebay_storage::Ticket;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::{Sleep, sleep_until};
 
 use super::commits::{Commits, Registration};
 use super::dispatch::Delivery;
+use super::limits::{Slot, Throttle};
 use super::node::Node;
-use super::stats::count;
+use super::stats::{Traffic, count};
 use super::stream::{ByteStream, Ready, ready};
 use opening::Opened;
 use outbound::{Outbound, arrives};
@@ -66,7 +67,7 @@ pub async fn run<S: ByteStream>(
     node: Arc<Node>,
     stream: S,
     shutdown: watch::Receiver<bool>,
-    slot: OwnedSemaphorePermit,
+    slot: Slot,
 ) {
     count(&node.stats.connections_total);
     count(&node.stats.connections);
@@ -85,14 +86,22 @@ pub async fn run<S: ByteStream>(
         waiting: VecDeque::new(),
         last_append: Ticket::default(),
         blocked: None,
+        is_repeated: false,
         opened: None,
         outbound: Outbound::default(),
         close: None,
+        is_client: false,
+        throttle: Throttle::new(&node.config.limits, Instant::now()),
+        traffic: Traffic::default(),
         node,
     });
     connection.run().await;
     let stats = &connection.node.stats;
+    connection.traffic.flush(stats);
     stats.connections.fetch_sub(1, Ordering::Relaxed);
+    if connection.is_client {
+        stats.clients.fetch_sub(1, Ordering::Relaxed);
+    }
     drop(slot);
 }
 
@@ -133,9 +142,15 @@ struct Connection<S> {
     last_append: Ticket,
     /// An effect that the storage pushed back; nothing follows before it.
     blocked: Option<Effect>,
+    /// Whether the next publish was tried before.
+    is_repeated: bool,
     opened: Option<Opened>,
     outbound: Outbound,
     close: Option<(CloseReason, SessionExpiry)>,
+    /// Whether it counts as a client: its CONNACK said success.
+    is_client: bool,
+    throttle: Option<Box<Throttle>>,
+    traffic: Traffic,
 }
 
 enum Event {
@@ -155,11 +170,15 @@ impl<S: ByteStream> Connection<S> {
             if self.close.is_some() {
                 break;
             }
-            if let Err(error) = self.output.write(&mut self.stream, Instant::now()) {
-                tracing::debug!(%error, "write failed");
-                self.machine.handle_connection_lost(Instant::now());
-                continue;
+            match self.output.write(&mut self.stream, Instant::now()) {
+                Ok(written) => self.traffic.bytes_out += written as u64,
+                Err(error) => {
+                    tracing::debug!(%error, "write failed");
+                    self.machine.handle_connection_lost(Instant::now());
+                    continue;
+                }
             }
+            self.traffic.flush(&self.node.stats);
             let event = self.next_event().await;
             self.now = Instant::now();
             match event {
@@ -277,7 +296,10 @@ impl<S: ByteStream> Connection<S> {
             .reserve(if is_open { READ_LEN } else { CONNECT_READ_LEN });
         match self.stream.try_read(&mut self.input) {
             Ok(0) => self.machine.handle_connection_lost(Instant::now()),
-            Ok(_) => self.is_incomplete = false,
+            Ok(len) => {
+                self.traffic.bytes_in += len as u64;
+                self.is_incomplete = false;
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
                 // What a layer below MQTT does not take as its own.
@@ -292,11 +314,12 @@ impl<S: ByteStream> Connection<S> {
 
     /// Takes the next packet off the input. False when there is none to take.
     fn decode(&mut self) -> bool {
-        if self.is_incomplete {
+        if self.is_incomplete || self.throttled_until().is_some() {
             return false;
         }
         let input = self.machine.handle_input(self.now, &mut self.input);
         self.is_incomplete = input == Input::Incomplete;
+        self.traffic.packets_in += u64::from(input == Input::Handled);
         if self.input.is_empty() {
             // An idle connection keeps no buffer.
             self.input = BytesMut::new();
@@ -316,7 +339,12 @@ impl<S: ByteStream> Connection<S> {
             self.machine.handle_connection_lost(now);
             return;
         }
-        if self.machine.next_timeout().is_some_and(|at| at <= now) {
+        if let Some(throttle) = &mut self.throttle
+            && throttle.end(now)
+        {
+            self.machine.rested(now);
+        }
+        if self.next_machine_timeout().is_some_and(|at| at <= now) {
             self.machine.handle_timeout(now);
         }
         if self.outbound.checkpoint_due(now) {
@@ -324,18 +352,37 @@ impl<S: ByteStream> Connection<S> {
         }
     }
 
+    /// Until when a publisher over its rate is not read.
+    fn throttled_until(&self) -> Option<Instant> {
+        self.throttle.as_ref()?.until()
+    }
+
+    /// The machine's timeout. The keep alive rests while the client is not
+    /// read, because its packets are waiting.
+    fn next_machine_timeout(&self) -> Option<Instant> {
+        match self.throttled_until() {
+            Some(_) => None,
+            None => self.machine.next_timeout(),
+        }
+    }
+
     async fn next_event(&mut self) -> Event {
         let reads = self.blocked.is_none()
             && !self.output.is_full()
             && self.is_incomplete
+            && self.throttled_until().is_none()
             && self.machine.accepts_input();
         let writes = !self.output.is_empty() || self.stream.wants_write();
         let gate = self.output.next_gate();
         let front = self.waiting.front().map(|(ticket, _)| *ticket);
         let ticket = gate.into_iter().chain(front).min();
         let takes = self.outbound.has_room() && !self.output.is_full();
-        let mut until = self.machine.next_timeout();
-        let deadlines = [self.output.deadline(), self.outbound.next_checkpoint()];
+        let mut until = self.next_machine_timeout();
+        let deadlines = [
+            self.output.deadline(),
+            self.outbound.next_checkpoint(),
+            self.throttled_until(),
+        ];
         for deadline in deadlines.into_iter().flatten() {
             until = Some(until.map_or(deadline, |at| at.min(deadline)));
         }

@@ -31,6 +31,9 @@ pub const QUEUE_LEN_MAX: usize = 256;
 /// Bytes read from a partition in one step.
 const READ_LEN: usize = 256 << 10;
 
+/// The feed of a message that is in no log: a retained one or one of `$SYS`.
+pub const UNLOGGED_FEED: FeedId = FeedId(u32::MAX);
+
 /// How often new topics are looked for after commits. A message to a topic that Kafka
 /// clients created just before waits this long at most.
 const REFRESH_INTERVAL: Duration = Duration::from_millis(50);
@@ -333,6 +336,20 @@ impl Dispatch {
         self.state.lock().feeds.find(key)
     }
 
+    /// Hands a message that is in no log to the sessions that want it now. One
+    /// whose queue is full misses it.
+    pub fn broadcast(&self, message: &Message) {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let shared = Arc::new(message.clone());
+        for (id, folded) in state.matching(message) {
+            if let Some(subscriber) = state.subscribers.get(&id) {
+                let delivery = folded.delivery(UNLOGGED_FEED, 0, Arc::clone(&shared));
+                let _ = subscriber.queue.try_send(delivery);
+            }
+        }
+    }
+
     /// Number of subscriptions of connected sessions.
     pub fn subscriptions(&self) -> usize {
         self.state.lock().tree.len()
@@ -447,7 +464,7 @@ impl State {
         due
     }
 
-    fn hand_out(&mut self, feed: FeedId, offset: u64, message: &Message) {
+    fn matching(&self, message: &Message) -> BTreeMap<SubscriberId, Folded> {
         let mut found: BTreeMap<SubscriberId, Folded> = BTreeMap::new();
         let subscribers = &self.subscribers;
         self.tree.for_each_match(&message.path, |grant| {
@@ -460,6 +477,11 @@ impl State {
                 .or_default()
                 .add(grant, message);
         });
+        found
+    }
+
+    fn hand_out(&mut self, feed: FeedId, offset: u64, message: &Message) {
+        let found = self.matching(message);
         if found.is_empty() {
             return;
         }

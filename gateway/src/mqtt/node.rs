@@ -3,18 +3,21 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use forebay_mqtt::ReasonCode;
+use forebay_mqtt::{ReasonCode, TopicName};
 use forebay_storage::{AppendError, Storage, Ticket, Transaction};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::MqttConfig;
 use super::commits::Commits;
 use super::dispatch::Dispatch;
+use super::limits::Bucket;
 use super::message::Message;
 use super::retained::{RetainError, Retained};
 use super::sessions::Sessions;
 use super::sessions::record::Changes;
 use super::stats::{Stats, count};
+use super::sys::{self, Sys};
 use crate::ingest::{Ingest, MissingTopic, Target};
 
 /// Retry of a commit that the storage pushed back.
@@ -32,6 +35,10 @@ pub struct Node {
     pub sessions: Arc<Sessions>,
     /// Retained messages.
     pub retained: Arc<Retained>,
+    /// The present values of `$SYS`.
+    pub sys: Sys,
+    /// CONNECT packets per second.
+    pub connect_rate: Option<Mutex<Bucket>>,
     /// Counters.
     pub stats: Arc<Stats>,
     /// Limits.
@@ -66,6 +73,10 @@ impl Node {
     /// See [`Refusal`]; nothing was appended.
     pub fn append(&self, message: &Message, received: Option<&[u8]>) -> Result<Ticket, Refusal> {
         let path = message.path.as_str();
+        if path.starts_with(sys::PREFIX) {
+            count(&self.stats.refused_reserved);
+            return Err(Refusal::Reason(ReasonCode::NotAuthorized));
+        }
         for _ in 0..2 {
             let target = self.ingest.target(path).map_err(Refusal::Missing)?;
             match self.append_to(&target, message, received) {
@@ -84,6 +95,27 @@ impl Node {
             }
         }
         Err(Refusal::Reason(ReasonCode::UnspecifiedError))
+    }
+
+    /// The message that greets a subscription. Blocks on the state.
+    pub fn retained_message(&self, path: &TopicName) -> Option<Message> {
+        if path.as_str().starts_with(sys::PREFIX) {
+            return self.sys.read(path);
+        }
+        self.retained.read(path)
+    }
+
+    /// Counts a CONNECT. False when too many came.
+    pub fn may_connect(&self, now: Instant) -> bool {
+        let Some(bucket) = &self.connect_rate else {
+            return true;
+        };
+        let mut bucket = bucket.lock();
+        let may = bucket.wait_until(now).is_none();
+        if may {
+            bucket.take(now, 1);
+        }
+        may
     }
 
     /// Creates a topic that a route names, off the async threads. False when it

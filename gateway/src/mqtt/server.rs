@@ -1,22 +1,26 @@
 //! Start, accept loop, stop.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::MqttContext;
 use super::commits::Commits;
 use super::connection;
 use super::dispatch::Dispatch;
+use super::limits::{Addresses, Bucket, Slot};
 use super::node::{Node, now_ms};
 use super::sessions::Sessions;
 use super::stats::count;
 use super::stream::ByteStream;
+use super::sys::{self, Sys};
 use super::websocket;
 
 /// How long connections get to say goodbye and write down their sessions. The
@@ -61,7 +65,7 @@ impl From<TcpListener> for Listeners {
 }
 
 impl Listeners {
-    async fn accept(&self) -> io::Result<(TcpStream, Transport)> {
+    async fn accept(&self) -> io::Result<(TcpStream, IpAddr, Transport)> {
         let websocket = async {
             match &self.websocket {
                 Some(listener) => listener.accept().await,
@@ -69,8 +73,14 @@ impl Listeners {
             }
         };
         tokio::select! {
-            accepted = self.tcp.accept() => Ok((accepted?.0, Transport::Tcp)),
-            accepted = websocket => Ok((accepted?.0, Transport::WebSocket)),
+            accepted = self.tcp.accept() => {
+                let (stream, peer) = accepted?;
+                Ok((stream, peer.ip(), Transport::Tcp))
+            }
+            accepted = websocket => {
+                let (stream, peer) = accepted?;
+                Ok((stream, peer.ip(), Transport::WebSocket))
+            }
         }
     }
 }
@@ -92,10 +102,14 @@ pub async fn serve(
     let node = starting.await.map_err(io::Error::other)??;
     let slots = Arc::new(Semaphore::new(node.config.connections_max));
     let mut tasks = JoinSet::new();
+    let addresses = Addresses::new(node.config.limits.connections_per_address);
     let expiry = tokio::spawn(Arc::clone(&node.sessions).expire(now_ms));
+    let sys_interval = node.config.sys_interval;
+    let sys = (!sys_interval.is_zero())
+        .then(|| tokio::spawn(sys::Publisher::start(Arc::clone(&node)).run(sys_interval)));
     let mut gauges = tokio::time::interval(GAUGES_INTERVAL);
     loop {
-        let (stream, transport) = tokio::select! {
+        let (stream, address, transport) = tokio::select! {
             () = stopped(&mut shutdown) => break,
             Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
             _ = gauges.tick() => {
@@ -111,8 +125,12 @@ pub async fn serve(
                 }
             },
         };
-        let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&slots).try_acquire_owned() else {
             count(&node.stats.connections_refused);
+            continue;
+        };
+        let Some(slot) = addresses.admit(address, permit) else {
+            count(&node.stats.addresses_refused);
             continue;
         };
         // Acknowledgements are small and complete; waiting to fill a segment
@@ -132,6 +150,9 @@ pub async fn serve(
         tracing::warn!("some MQTT connections did not close in time");
     }
     expiry.abort();
+    if let Some(sys) = sys {
+        sys.abort();
+    }
     node.dispatch.stop();
     Ok(())
 }
@@ -142,7 +163,7 @@ async fn run_websocket(
     node: Arc<Node>,
     stream: TcpStream,
     mut shutdown: watch::Receiver<bool>,
-    slot: OwnedSemaphorePermit,
+    slot: Slot,
 ) {
     let packet_len = u64::from(node.config.protocol.packet_size_max.get());
     let frame_len = packet_len.max(WEBSOCKET_FRAME_LEN_MAX);
@@ -189,6 +210,11 @@ fn start(context: MqttContext) -> io::Result<Arc<Node>> {
         dispatch,
         sessions: Sessions::load(storage.clone(), now_ms()),
         retained: Arc::clone(publisher.retained()),
+        sys: Sys::default(),
+        connect_rate: config
+            .limits
+            .connect_rate
+            .map(|rate| Mutex::new(Bucket::new(rate.into(), Instant::now()))),
         stats,
         protocol: Arc::new(config.protocol.clone()),
         config,

@@ -11,8 +11,8 @@ use crate::config::Config;
 use crate::http::Subject;
 use crate::mqtt;
 use crate::status::{
-    CommitLatency, GapStatus, Listeners, MqttStatus, PartitionStatus, StatusReport, StorageStatus,
-    TopicStatus, UplinkPartition, UplinkReport,
+    CommitLatency, GapStatus, Listeners, MqttLimited, MqttStatus, PartitionStatus, StatusReport,
+    StorageStatus, TopicStatus, UplinkPartition, UplinkReport,
 };
 
 /// The parts of a node, held for as long as it runs.
@@ -170,11 +170,17 @@ fn gap_reason(reason: GapReason) -> &'static str {
 
 fn mqtt_status(stats: &mqtt::Stats) -> MqttStatus {
     let counted = stats.snapshot();
-    let refused = counted.refused;
     MqttStatus {
         connections: counted.connections,
         connections_total: counted.connections_total,
         connections_refused: counted.connections_refused,
+        limits: MqttLimited {
+            addresses: counted.addresses_refused,
+            connects: counted.connects_refused,
+            subscriptions: counted.subscriptions_refused,
+            throttled: counted.throttled,
+            websockets: counted.websockets_refused,
+        },
         violations: counted.violations,
         sessions: counted.sessions,
         subscriptions: counted.subscriptions,
@@ -183,6 +189,6 @@ fn mqtt_status(stats: &mqtt::Stats) -> MqttStatus {
         publishes_out: counted.deliveries_out,
         deliveries_lost: counted.deliveries_lost,
         backpressure: counted.backpressure,
-        publishes_refused: refused.full + refused.quota + refused.too_large + refused.topic,
+        publishes_refused: counted.refused.total(),
     }
 }

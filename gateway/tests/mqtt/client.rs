@@ -72,6 +72,13 @@ impl Client {
         self.stream.write_all(bytes).await.unwrap();
     }
 
+    /// Sends to a server that may have closed the connection.
+    pub async fn try_send(&mut self, packet: Packet) {
+        let mut bytes = BytesMut::new();
+        packet.encode(self.version, &mut bytes).unwrap();
+        let _ = self.stream.write_all(&bytes).await;
+    }
+
     pub async fn receive(&mut self) -> Packet {
         self.receive_or_end().await.expect("connection ended")
     }

@@ -235,7 +235,8 @@ impl<S: ByteStream> Connection<S> {
         self.leave(seconds(expiry)).await;
         let flush = async {
             loop {
-                self.output.write(&mut self.stream, Instant::now())?;
+                let written = self.output.write(&mut self.stream, Instant::now())?;
+                self.traffic.bytes_out += written as u64;
                 if self.output.is_empty() {
                     self.stream.close();
                     if !self.stream.wants_write() {

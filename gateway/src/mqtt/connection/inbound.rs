@@ -12,6 +12,7 @@ use super::{Connection, Waiting};
 use crate::mqtt::message::{Message, MessageProperties};
 use crate::mqtt::node::{Node, Refusal, now_ms};
 use crate::mqtt::sessions::record;
+use crate::mqtt::stats::count;
 use crate::mqtt::stream::ByteStream;
 
 /// How long a will is tried again when the disk is behind. A commit takes
@@ -22,6 +23,7 @@ impl<S: ByteStream> Connection<S> {
     /// Appends a publish. False when the storage pushes back.
     pub(super) async fn publish(&mut self, token: Option<Token>, publish: Publish) -> bool {
         let message = self.message(&publish);
+        self.count_publish(&message);
         let received = match (publish.packet_id, &self.opened) {
             (Some(packet_id), Some(opened)) if message.qos == 2 && opened.is_persistent() => Some(
                 record::received_key(opened.claim.client(), packet_id.value()),
@@ -41,6 +43,7 @@ impl<S: ByteStream> Connection<S> {
         match (appended, token) {
             (Ok(ticket), Some(token)) => self.wait_for(ticket, Waiting::Acknowledge(token)),
             (Err(Refusal::Later), _) => {
+                self.is_repeated = true;
                 self.blocked = Some(Effect::Publish { token, publish });
                 return false;
             }
@@ -55,6 +58,20 @@ impl<S: ByteStream> Connection<S> {
             (Ok(_) | Err(_), None) => {}
         }
         true
+    }
+
+    /// Counts a publish, once however often its append is tried.
+    fn count_publish(&mut self, message: &Message) {
+        if std::mem::take(&mut self.is_repeated) {
+            return;
+        }
+        self.traffic.payload_in += message.payload.len() as u64;
+        let len = message.path.as_str().len() + message.payload.len();
+        if let Some(throttle) = &mut self.throttle
+            && throttle.count(self.now, len)
+        {
+            count(&self.node.stats.throttled);
+        }
     }
 
     /// Forgets a received QoS 2 packet id. False when the storage pushes back.

@@ -11,13 +11,14 @@ use tokio::sync::mpsc;
 
 use super::outbound::Subscriber;
 use super::{Connection, Waiting};
-use crate::mqtt::dispatch::{Grant, QUEUE_LEN_MAX, Subscription};
+use crate::mqtt::dispatch::{Grant, Subscription};
 use crate::mqtt::feeds::FeedId;
 use crate::mqtt::node::Node;
 use crate::mqtt::sessions::record::{
     self, CursorRecord, SessionRecord, StoredSession, SubscriptionRecord,
 };
 use crate::mqtt::sessions::{Claim, ClaimError, EXPIRY_NEVER};
+use crate::mqtt::stats::count;
 use crate::mqtt::stream::ByteStream;
 
 /// Characters of a made-up client identifier, 119 bits of chance.
@@ -63,6 +64,12 @@ struct Prepared {
 
 impl<S: ByteStream> Connection<S> {
     pub(super) async fn open(&mut self, open: OpenSession) {
+        if !self.node.may_connect(Instant::now()) {
+            count(&self.node.stats.connects_refused);
+            let reason = ReasonCode::ConnectionRateExceeded;
+            self.machine.refuse_connect(Instant::now(), reason);
+            return;
+        }
         let assigned = open.client_id.is_empty().then(assigned_client_id);
         let client = assigned.as_ref().unwrap_or(&open.client_id);
         let claim = match self.node.sessions.claim(client.as_str()).await {
@@ -118,6 +125,8 @@ impl<S: ByteStream> Connection<S> {
         if let Some(opened) = &mut self.opened {
             let accept = std::mem::take(&mut opened.accept);
             self.machine.accept_session(Instant::now(), accept);
+            self.node.stats.client_came();
+            self.is_client = true;
         }
     }
 
@@ -128,7 +137,7 @@ impl<S: ByteStream> Connection<S> {
             return;
         };
         let id = opened.claim.number();
-        let (sender, queue) = mpsc::channel(QUEUE_LEN_MAX);
+        let (sender, queue) = mpsc::channel(self.node.config.queue_len_max.max(1));
         let subscriber = Subscriber::new(id, queue);
         let subscriptions: Vec<Subscription> = records
             .iter()

@@ -18,7 +18,7 @@ use forebay_storage::{AppendError, ReadError, Ticket, Transaction};
 use tokio::sync::{Notify, mpsc};
 
 use super::{Connection, Event, Waiting};
-use crate::mqtt::dispatch::{Delivery, Folded, Grant, SubscriberId};
+use crate::mqtt::dispatch::{Delivery, Folded, Grant, SubscriberId, UNLOGGED_FEED};
 use crate::mqtt::feeds::{FeedId, Page, detach, read_page};
 use crate::mqtt::node::now_ms;
 use crate::mqtt::sessions::record::{self, OutgoingRecord, PlaceRecord, StoredSession};
@@ -43,9 +43,6 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Finished deliveries that may be missing from the cursor record.
 const CHECKPOINT_EVERY: usize = 1024;
-
-/// The feed of a message that comes from the retained ones and not the log.
-pub(super) const RETAINED_FEED: FeedId = FeedId(u32::MAX);
 
 /// The connection as a reader of the log.
 pub(super) struct Subscriber {
@@ -350,7 +347,7 @@ impl<S: ByteStream> Connection<S> {
         let node = Arc::clone(&self.node);
         let reading = tokio::task::spawn_blocking(move || {
             let read =
-                |(path, grant): (TopicName, Grant)| Some((node.retained.read(&path)?, grant));
+                |(path, grant): (TopicName, Grant)| Some((node.retained_message(&path)?, grant));
             let found: Vec<_> = wanted.into_iter().filter_map(read).collect();
             // What was read may not be durable yet.
             (found, node.storage.fence())
@@ -364,7 +361,7 @@ impl<S: ByteStream> Connection<S> {
         let deliveries = found.into_iter().map(|(message, grant)| {
             let mut folded = Folded::default();
             folded.add(&grant, &message);
-            let mut delivery = folded.delivery(RETAINED_FEED, 0, Arc::new(message));
+            let mut delivery = folded.delivery(UNLOGGED_FEED, 0, Arc::new(message));
             delivery.retain = true;
             delivery
         });
@@ -417,6 +414,7 @@ impl<S: ByteStream> Connection<S> {
             return self.encode(&packet, None);
         };
         count(&self.node.stats.deliveries_out[publish.qos as usize]);
+        self.traffic.payload_out += publish.payload.len() as u64;
         let is_new_qos2 = publish.qos == Qos::ExactlyOnce && !publish.dup;
         let gate = match self.record_outgoing(publish).filter(|_| is_new_qos2) {
             Some(Ok(ticket)) => Some(ticket),
@@ -491,7 +489,7 @@ impl<S: ByteStream> Connection<S> {
     /// The log place of a machine's cursor; `None` for a retained message.
     pub(super) fn place(&self, cursor: Cursor) -> Option<PlaceRecord> {
         let feed = FeedId(u32::try_from(cursor.stream).ok()?);
-        if feed == RETAINED_FEED {
+        if feed == UNLOGGED_FEED {
             return None;
         }
         let key = self.node.dispatch.feed(feed).key;
@@ -500,6 +498,7 @@ impl<S: ByteStream> Connection<S> {
 
     fn encode(&mut self, packet: &Packet, gate: Option<Ticket>) {
         let version = self.machine.version();
+        self.traffic.packets_out += 1;
         let encoded = match gate {
             None => packet.encode(version, self.output.bytes()),
             Some(ticket) => {

@@ -71,21 +71,23 @@ impl Output {
         opened
     }
 
-    /// Writes as much as the socket takes without waiting.
+    /// Writes as much as the socket takes without waiting. Returns how much.
     ///
     /// # Errors
     /// When the connection is gone.
-    pub fn write(&mut self, stream: &mut impl ByteStream, now: Instant) -> io::Result<()> {
+    pub fn write(&mut self, stream: &mut impl ByteStream, now: Instant) -> io::Result<usize> {
+        let mut total = 0;
         while !self.bytes.is_empty() {
             match stream.try_write(&self.bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     self.bytes.advance(written);
+                    total += written;
                     self.progress = Some(now);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.progress.get_or_insert(now);
-                    return Ok(());
+                    return Ok(total);
                 }
                 Err(error) => return Err(error),
             }
@@ -99,7 +101,7 @@ impl Output {
             }
             Err(error) => return Err(error),
         }
-        Ok(())
+        Ok(total)
     }
 
     /// True when nothing is ready to be written.

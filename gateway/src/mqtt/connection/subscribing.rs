@@ -11,6 +11,7 @@ use crate::mqtt::dispatch::{Grant, Subscription};
 use crate::mqtt::sessions::record::{
     self, Changes, CursorRecord, PlaceRecord, SessionRecord, SubscriptionRecord,
 };
+use crate::mqtt::stats::count;
 use crate::mqtt::stream::ByteStream;
 
 impl<S: ByteStream> Connection<S> {
@@ -44,7 +45,8 @@ impl<S: ByteStream> Connection<S> {
             if let Some((grant, is_new)) = granted
                 && wants_retained(request.options.retain_handling, is_new)
             {
-                let paths = self.node.retained.matching(&request.filter);
+                let mut paths = self.node.retained.matching(&request.filter);
+                paths.extend(self.node.sys.matching(&request.filter));
                 retained.extend(paths.into_iter().map(|path| (path, grant)));
             }
             reasons.push(match granted {
@@ -88,6 +90,7 @@ impl<S: ByteStream> Connection<S> {
         let filter = TopicFilter::try_from(request.filter.as_str()).ok()?;
         let known = opened.subscriptions.get(&filter);
         if known.is_none() && opened.subscriptions.len() >= limit {
+            count(&self.node.stats.subscriptions_refused);
             return None;
         }
         let grant = Grant {

@@ -291,6 +291,12 @@ impl Connection {
         self.disconnect(now, ReasonCode::ServerShuttingDown);
     }
 
+    /// Says that the client was not read from up to `now`: its keep alive
+    /// counts from here.
+    pub fn rested(&mut self, now: Instant) {
+        self.last_received = self.last_received.max(now);
+    }
+
     // Effects.
 
     /// Returns the next effect; `None` until the next input or command.
