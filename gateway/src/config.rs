@@ -15,6 +15,7 @@ mod limits;
 mod link;
 mod listeners;
 mod mistake;
+mod modbus;
 pub mod names;
 mod node;
 pub mod quantity;
@@ -30,10 +31,11 @@ use std::time::Duration;
 
 pub use limits::MqttLimits;
 pub use mistake::{ConfigError, Mistake};
+pub use modbus::{Modbus, ModbusTag, ModbusWrite};
 use section::Document;
 
 /// A whole configuration, resolved.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Who this node is.
     pub node: Node,
@@ -50,6 +52,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// The link to the hub.
     pub uplink: Option<Uplink>,
+    /// Modbus devices, in the order of the file.
+    pub modbus: Vec<Modbus>,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -279,6 +283,13 @@ impl Config {
         let http = listeners::http(&root);
         let (routes, routes_at) = link::routes(&root);
         let uplink = link::uplink(&root, node.name.as_deref());
+        let modbus = modbus::modbus(&root);
+        if role == Role::Broker && !modbus.is_empty() {
+            document.mistake(
+                "modbus",
+                "expected no [[modbus]] on a broker: gateways poll devices",
+            );
+        }
         let log = node::log(&root);
         root.finish();
         node_section.finish();
@@ -291,6 +302,7 @@ impl Config {
             http,
             routes,
             uplink,
+            modbus,
             log,
         };
         config.check_combinations(document, routes_at);

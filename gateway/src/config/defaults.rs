@@ -155,3 +155,37 @@ pub const UPLINK_BOOTSTRAP_MAX: usize = 16;
 
 /// Starts, stops, alarms and link changes; nothing per message.
 pub const LOG_LEVEL: &str = "info";
+
+/// What most devices are asked at, and what the readings of a machine need.
+pub const MODBUS_INTERVAL: Duration = Duration::from_secs(1);
+/// Faster than 100 polls a second no device on the market answers.
+pub const MODBUS_INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// Serial numbers and the like are read once a week at least.
+pub const MODBUS_INTERVAL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The unit that devices have when they leave the factory.
+pub const MODBUS_UNIT: u8 = 1;
+/// Eight unwanted registers are 16 bytes: less than the 12 bytes of a request
+/// and the 9 bytes around an answer that a second request would cost.
+pub const MODBUS_FILL: u16 = 8;
+/// Slow serial devices behind a converter answer within half a second.
+pub const MODBUS_TIMEOUT: Duration = Duration::from_secs(1);
+/// Below this a busy network alone makes time-outs.
+pub const MODBUS_TIMEOUT_MIN: Duration = Duration::from_millis(10);
+/// Above this one dead device would stop its bus for minutes.
+pub const MODBUS_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// One lost frame is noise; two in a row are a fault worth a bad reading.
+pub const MODBUS_RETRIES: u32 = 1;
+/// More repetitions only keep the neighbours waiting.
+pub const MODBUS_RETRIES_MAX: u64 = 10;
+/// Devices that need longer pauses are polled less often instead.
+pub const MODBUS_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// A value that does not change is reported this often all the same, so that
+/// silence means trouble.
+pub const MODBUS_REPORT_INTERVAL: Duration = Duration::from_secs(600);
+/// A person or a program that sets a value more than twice a second per tag is
+/// a loop gone wrong.
+pub const MODBUS_WRITE_INTERVAL: Duration = Duration::from_millis(500);
+/// Ten times the tags that a gateway is measured with.
+pub const MODBUS_TAGS_MAX: usize = 1_000_000;
+/// Each endpoint is a task and a connection.
+pub const MODBUS_DEVICES_MAX: usize = 10_000;

@@ -104,7 +104,7 @@ f.toml:26: route[0].partitions = 0: expected a whole number from 1 to 1000
 f.toml:29: uplink.bootstrap[0] = "hub": expected a list of host and port, such as ["hub:9092"]
 f.toml:30: uplink.topics[0].prio = 1: unknown key; did you mean `uplink.topics[0].priority`?
 f.toml:31: uplink.max_rate = "10MiB": expected a rate of at least "1KiB/s", such as "10MiB/s", or "unlimited"
-f.toml:33: telemetry: unknown key; known here: node, storage, mqtt, kafka, http, route, uplink, log
+f.toml:33: telemetry: unknown key; known here: node, storage, mqtt, kafka, http, route, uplink, modbus, log
 19 mistakes"##
     );
 }
@@ -176,7 +176,10 @@ fn the_shipped_file_and_the_reference_know_every_key() {
     let known = "name role data_dir worker_threads commit_linger segment_size retention when_full \
         preallocation listen max_packet_size receive_maximum session_expiry_max keep_alive_max \
         connect_timeout max_connections advertise auto_create_topics default_partitions \
-        max_message_bytes filter topic partitions key bootstrap site topics max_rate format level";
+        max_message_bytes filter topic partitions key bootstrap site topics max_rate endpoint interval unit byte_order max_fill \
+        max_registers timeout retries pause pause_after_connect close_after_read report \
+        report_interval deadband tags register address type bit length scale offset unit_id write \
+        format level";
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let file = std::fs::read_to_string(root.join("config/gateway.toml")).expect("the file exists");
     let reference =
