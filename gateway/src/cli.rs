@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod moment;
+pub mod probe;
 pub mod status;
 pub mod tail;
 pub mod topic;
@@ -79,6 +80,9 @@ file, line, key, value and what was expected.")]
     Status(status::StatusArgs),
     /// Compare a gateway's topics with their copies at the hub
     Audit(audit::AuditArgs),
+    /// Look at a machine before it is configured
+    #[command(subcommand)]
+    Probe(probe::ProbeCommand),
     /// Start a stopped link to the hub over
     #[command(subcommand)]
     Uplink(uplink::UplinkCommand),
@@ -148,6 +152,7 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Tail(args) => client_command(tail::execute(args)),
         Command::Status(args) => client_command(status::execute(args)),
         Command::Audit(args) => client_command(audit::execute(args)),
+        Command::Probe(command) => client_command(probe::execute(command)),
         Command::Uplink(command) => uplink::run(&command),
     }
 }

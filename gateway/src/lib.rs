@@ -18,6 +18,7 @@ pub mod devices;
 pub mod http;
 pub mod ingest;
 pub mod logs;
+pub mod modbus;
 pub mod mqtt;
 pub mod readings;
 pub mod roles;

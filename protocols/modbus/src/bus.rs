@@ -303,7 +303,12 @@ impl Bus {
     /// Takes other tags and rules over. The connection and what is known about
     /// the units stay; the answer to a poll that is under way is discarded.
     /// Writes that wait keep the tag that they were meant for.
+    ///
+    /// Reports that were not polled yet are discarded, because their positions
+    /// are those of the former configuration: poll all effects before.
     pub fn reconfigure(&mut self, now: Moment, config: BusConfig) {
+        self.effects
+            .retain(|effect| !matches!(effect, Effect::Report(_)));
         self.config = config;
         self.disown_poll();
         self.plan(now);

@@ -89,14 +89,23 @@ impl Client {
     /// Waits for the next thing to tell. Safe to cancel: nothing is lost.
     pub async fn next(&mut self) -> Event {
         loop {
-            while let Some(effect) = self.bus.poll_effect() {
-                if let Some(event) = self.carry_out(effect) {
-                    return event;
-                }
+            if let Some(event) = self.ready() {
+                return event;
             }
             let wake = self.wait().await;
             self.handle(wake);
         }
+    }
+
+    /// What there is to tell already. Call it until it yields nothing before
+    /// [`Client::reconfigure`], which discards what is left.
+    pub fn ready(&mut self) -> Option<Event> {
+        while let Some(effect) = self.bus.poll_effect() {
+            if let Some(event) = self.carry_out(effect) {
+                return Some(event);
+            }
+        }
+        None
     }
 
     /// Takes other tags and rules over and keeps the connection; see
