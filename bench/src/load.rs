@@ -3,6 +3,7 @@
 //! They share the machine with what they measure, so they are cheap: one
 //! thread, packets encoded once, one system call for many packets.
 
+mod audience;
 mod fleet;
 mod producer;
 
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use xtask::failure::Outcome;
 
 use crate::process::{Usage, usage};
+pub use audience::fan_out;
 use fleet::Fleet;
 pub use producer::{RECORD_SIZE, produce};
 

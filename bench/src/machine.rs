@@ -24,6 +24,8 @@ pub struct Setting {
     pub seconds: Option<u64>,
     /// MQTT publishes in flight per connection.
     pub window: usize,
+    /// Sessions or subscribers, if given.
+    pub sessions: Option<usize>,
     /// Publishes per second while latency is measured, if given.
     pub rate: Option<f64>,
     /// KiB of one Produce request.
@@ -44,6 +46,7 @@ impl Setting {
             rounds: args.value("--rounds")?.unwrap_or(3),
             seconds: args.value("--seconds")?,
             window: args.value("--window")?.unwrap_or(16),
+            sessions: args.value("--sessions")?,
             rate: args.value("--rate")?,
             batch_kib: args.value("--batch-kib")?.unwrap_or(256),
             mib: args.value("--mib")?.unwrap_or(256),

@@ -9,6 +9,7 @@ mod catchup;
 mod delay;
 mod device;
 mod disk;
+mod fanout;
 mod figures;
 mod idle;
 mod ingest;
@@ -32,6 +33,7 @@ Usage: cargo run --release -p forebay-bench -- COMMAND [OPTIONS]
 Commands:
   ingest    durable MQTT QoS 1 from 64 connections, beside mosquitto
   latency   PUBACK times at --rate (default 20000), beside raw fdatasync
+  fanout    one publisher to 1,000 QoS 0 subscribers, beside mosquitto
   produce   Kafka Produce acks=all on one connection, beside write and fdatasync
   catchup   the uplink drains a backlog, beside loopback produce speed
   idle      memory, time to ready, size of the binary
@@ -41,7 +43,8 @@ Options:
   --forebay PATH  the program (default target/release/forebay)
   --rounds N      rounds; medians are printed (default 3)
   --seconds N     length of one measurement (default 5; wear 30)
-  --window N      ingest: publishes in flight per connection (default 16)
+  --window N      publishes in flight per connection (default 16)
+  --sessions N    fanout: subscribers (default 1000)
   --rate N        ingest: load of the latencies (default a third of the rate reached)
   --batch-kib N   produce: size of one request (default 256)
   --mib N         catchup: the backlog (default 256)
@@ -71,6 +74,7 @@ fn run(command: &str, args: Args) -> Outcome {
     let measure = match command {
         "ingest" => ingest::measure,
         "latency" => delay::measure,
+        "fanout" => fanout::measure,
         "produce" => produce::measure,
         "catchup" => catchup::measure,
         "idle" => idle::measure,

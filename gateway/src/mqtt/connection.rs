@@ -36,6 +36,7 @@ use forebay_mqtt::session::{CloseReason, Input, Outcome, SessionExpiry, Token};
 use forebay_mqtt::{Connection as Machine, Effect, ReasonCode};
 use forebay_storage::Ticket;
 use tokio::sync::watch;
+use tokio::task::yield_now;
 use tokio::time::{Sleep, sleep_until};
 
 use super::commits::{Commits, Registration};
@@ -158,6 +159,8 @@ enum Event {
     Committed,
     Arrived(Option<Delivery>),
     Behind,
+    /// There is room in the output again for what waits in front of it.
+    GoesOn,
     TakenOver,
     Timeout,
     Shutdown,
@@ -170,6 +173,7 @@ impl<S: ByteStream> Connection<S> {
             if self.close.is_some() {
                 break;
             }
+            let was_full = self.output.is_full();
             match self.output.write(&mut self.stream, Instant::now()) {
                 Ok(written) => self.traffic.bytes_out += written as u64,
                 Err(error) => {
@@ -179,12 +183,16 @@ impl<S: ByteStream> Connection<S> {
                 }
             }
             self.traffic.flush(&self.node.stats);
-            let event = self.next_event().await;
+            let has_room_again = was_full && !self.output.is_full();
+            let event = self.next_event(has_room_again).await;
             self.now = Instant::now();
             match event {
                 Event::Ready(Ok(Ready::Read)) => self.read(),
                 Event::Ready(Err(_)) => self.machine.handle_connection_lost(Instant::now()),
-                Event::Ready(Ok(Ready::Write)) | Event::Committed | Event::Behind => {}
+                Event::Ready(Ok(Ready::Write))
+                | Event::Committed
+                | Event::Behind
+                | Event::GoesOn => {}
                 Event::Arrived(delivery) => self.outbound.arrived(delivery),
                 Event::TakenOver => self.machine.take_over(Instant::now()),
                 Event::Timeout => self.timeout(self.now),
@@ -366,7 +374,9 @@ impl<S: ByteStream> Connection<S> {
         }
     }
 
-    async fn next_event(&mut self) -> Event {
+    /// Waits for what the next turn is about. `goes_on` says that there may be
+    /// more to do already; everything else gets its chance before.
+    async fn next_event(&mut self, goes_on: bool) -> Event {
         let reads = self.blocked.is_none()
             && !self.output.is_full()
             && self.is_incomplete
@@ -399,6 +409,7 @@ impl<S: ByteStream> Connection<S> {
             () = durable(&self.node.commits, ticket, &mut self.registration) => Event::Committed,
             result = ready(stream, reads, writes), if reads || writes => Event::Ready(result),
             event = arrives(subscriber, takes) => event,
+            () = yield_now(), if goes_on => Event::GoesOn,
             () = opening::taken_over(claim) => Event::TakenOver,
             () = rings(&mut self.alarm, until) => Event::Timeout,
         }

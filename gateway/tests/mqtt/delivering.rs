@@ -44,6 +44,36 @@ async fn nothing_is_delivered_before_it_is_durable() {
     assert_eq!(words(&client.message().await), pair("a", "1"));
 }
 
+/// A session that is behind wrote a page and then waited for an event that
+/// nobody had a reason to cause, up to the next cursor record.
+#[tokio::test]
+async fn a_reader_that_is_behind_gets_page_after_page() {
+    /// More than the queue of a session holds.
+    const COMMITS: usize = 20;
+    const PER_COMMIT: usize = 20;
+    /// Below the five seconds after which a cursor record woke the session.
+    const SOON: std::time::Duration = std::time::Duration::from_secs(4);
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start_manual(dir.path()).await;
+    let mut reader = Client::clean(server.address, Version::V5, "reader").await;
+    reader.subscribe("#", Qos::AtMostOnce).await;
+    let mut sender = Client::clean(server.address, Version::V5, "sender").await;
+    let payload = "x".repeat(50 << 10);
+    for _ in 0..COMMITS {
+        for _ in 0..PER_COMMIT {
+            sender
+                .send(publish("a", &payload, Qos::AtMostOnce, 0))
+                .await;
+        }
+        sender.ping().await;
+        server.storage.run_commit();
+    }
+    for _ in 0..COMMITS * PER_COMMIT {
+        let message = tokio::time::timeout(SOON, reader.message()).await;
+        assert_eq!(message.unwrap().payload.len(), payload.len());
+    }
+}
+
 #[tokio::test]
 async fn overlapping_subscriptions_deliver_once_with_the_highest_qos() {
     let dir = tempfile::tempdir().unwrap();
