@@ -18,6 +18,8 @@ mod machine;
 mod mosquitto;
 mod process;
 mod produce;
+mod request;
+mod sessions;
 mod wear;
 
 use std::process::ExitCode;
@@ -37,6 +39,8 @@ Commands:
   produce   Kafka Produce acks=all on one connection, beside write and fdatasync
   catchup   the uplink drains a backlog, beside loopback produce speed
   idle      memory, time to ready, size of the binary
+  request   QoS 1 request and response, beside mosquitto
+  sessions  memory of 50,000 idle persistent sessions
   wear      device bytes per acknowledged byte, beside appended files; root
 
 Options:
@@ -44,7 +48,7 @@ Options:
   --rounds N      rounds; medians are printed (default 3)
   --seconds N     length of one measurement (default 5; wear 30)
   --window N      publishes in flight per connection (default 16)
-  --sessions N    fanout: subscribers (default 1000)
+  --sessions N    fanout: subscribers (default 1000); sessions: sessions (default 50000)
   --rate N        ingest: load of the latencies (default a third of the rate reached)
   --batch-kib N   produce: size of one request (default 256)
   --mib N         catchup: the backlog (default 256)
@@ -78,6 +82,8 @@ fn run(command: &str, args: Args) -> Outcome {
         "produce" => produce::measure,
         "catchup" => catchup::measure,
         "idle" => idle::measure,
+        "request" => request::measure,
+        "sessions" => sessions::measure,
         "wear" => wear::measure,
         other => {
             return Err(Failure::new(format!(
