@@ -20,6 +20,7 @@ mod node;
 pub(crate) mod retained;
 mod server;
 mod sessions;
+mod shares;
 mod stats;
 mod stream;
 mod sys;

@@ -23,6 +23,8 @@ mod publishing;
 mod server;
 #[path = "mqtt/sessions.rs"]
 mod sessions;
+#[path = "mqtt/shares.rs"]
+mod shares;
 #[path = "mqtt/sys.rs"]
 mod sys;
 #[path = "mqtt/websocket.rs"]

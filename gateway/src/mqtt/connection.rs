@@ -21,6 +21,8 @@ mod inbound;
 mod opening;
 mod outbound;
 mod output;
+mod recording;
+mod sharing;
 mod subscribing;
 
 use std::collections::VecDeque;
@@ -259,8 +261,12 @@ impl<S: ByteStream> Connection<S> {
                 cursor,
                 packet_id,
             } => return self.record_received(token, cursor, packet_id),
-            Effect::CompleteDelivery { packet_id, .. } => self.completed(packet_id),
-            Effect::DropDelivery { reason, .. } => {
+            Effect::CompleteDelivery {
+                cursor, packet_id, ..
+            } => self.completed(cursor, packet_id),
+            Effect::DropDelivery { cursor, reason } => {
+                count(&self.node.stats.deliveries_dropped);
+                self.finish_shared(cursor);
                 tracing::debug!(?reason, "delivery dropped");
             }
             Effect::PublishWill { will, delay } => {
@@ -402,13 +408,14 @@ impl<S: ByteStream> Connection<S> {
         }
         let claim = self.opened.as_mut().map(|opened| &mut opened.claim);
         let subscriber = self.outbound.subscriber.as_mut();
+        let sharing = self.outbound.sharing.as_deref_mut();
         let stream = &mut self.stream;
         tokio::select! {
             _ = self.shutdown.wait_for(|stop| *stop) => Event::Shutdown,
             Ok(()) = self.committed.changed(), if self.blocked.is_some() => Event::Committed,
             () = durable(&self.node.commits, ticket, &mut self.registration) => Event::Committed,
             result = ready(stream, reads, writes), if reads || writes => Event::Ready(result),
-            event = arrives(subscriber, takes) => event,
+            event = arrives(subscriber, sharing, takes) => event,
             () = yield_now(), if goes_on => Event::GoesOn,
             () = opening::taken_over(claim) => Event::TakenOver,
             () = rings(&mut self.alarm, until) => Event::Timeout,

@@ -70,6 +70,8 @@ pub struct Delivery {
     pub feed: FeedId,
     /// Its offset there.
     pub offset: u64,
+    /// The group of a shared subscription that it comes from; 0 for none.
+    pub group: u32,
     /// The message, shared between the sessions that get it.
     pub message: Arc<Message>,
     /// The smaller of the publish's quality of service and the largest that
@@ -103,6 +105,7 @@ impl Folded {
         Delivery {
             feed,
             offset,
+            group: 0,
             message,
             qos: self.qos,
             retain: self.retain,

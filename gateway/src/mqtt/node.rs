@@ -16,6 +16,7 @@ use super::message::Message;
 use super::retained::{RetainError, Retained};
 use super::sessions::Sessions;
 use super::sessions::record::Changes;
+use super::shares::Shares;
 use super::stats::{Stats, count};
 use super::sys::{self, Sys};
 use crate::ingest::{Ingest, MissingTopic, Target};
@@ -33,6 +34,8 @@ pub struct Node {
     pub dispatch: Arc<Dispatch>,
     /// Sessions by client.
     pub sessions: Arc<Sessions>,
+    /// Shared subscriptions.
+    pub shares: Arc<Shares>,
     /// Retained messages.
     pub retained: Arc<Retained>,
     /// The present values of `$SYS`.

@@ -18,6 +18,7 @@ use super::dispatch::Dispatch;
 use super::limits::{Addresses, Bucket, Slot};
 use super::node::{Node, now_ms};
 use super::sessions::Sessions;
+use super::shares::Shares;
 use super::stats::count;
 use super::stream::ByteStream;
 use super::sys::{self, Sys};
@@ -153,6 +154,7 @@ pub async fn serve(
     if let Some(sys) = sys {
         sys.abort();
     }
+    node.shares.stop().await;
     node.dispatch.stop();
     Ok(())
 }
@@ -205,10 +207,12 @@ fn start(context: MqttContext) -> io::Result<Arc<Node>> {
         commits.send_replace(ticket);
     }));
     let dispatch = Dispatch::start(storage.clone(), routes)?;
+    let shares = Shares::new(storage.clone(), Arc::clone(&dispatch), Arc::clone(&stats));
     Ok(Arc::new(Node {
         ingest: Arc::clone(publisher.ingest()),
         dispatch,
-        sessions: Sessions::load(storage.clone(), now_ms()),
+        sessions: Sessions::load(storage.clone(), Arc::clone(&shares), now_ms()),
+        shares,
         retained: Arc::clone(publisher.retained()),
         sys: Sys::default(),
         connect_rate: config

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::{OwnedMutexGuard, watch};
 
+use super::shares::Shares;
 use record::{SESSION_PREFIX, SessionRecord, StoredSession};
 
 /// Most sessions of a node, connected or not. Ten times the connections it is
@@ -69,6 +70,7 @@ struct Table {
 /// Registry of the sessions.
 pub struct Sessions {
     storage: Storage,
+    shares: Arc<Shares>,
     table: Mutex<Table>,
 }
 
@@ -89,7 +91,7 @@ impl Sessions {
     ///
     /// A session that was connected when the node stopped counts as
     /// disconnected at `now_ms`.
-    pub fn load(storage: Storage, now_ms: i64) -> Arc<Self> {
+    pub fn load(storage: Storage, shares: Arc<Shares>, now_ms: i64) -> Arc<Self> {
         let mut table = Table::default();
         for (key, _) in storage.scan_prefix(SESSION_PREFIX) {
             let Ok(client) = std::str::from_utf8(&key[SESSION_PREFIX.len()..]) else {
@@ -104,6 +106,11 @@ impl Sessions {
             };
             let since = stored.cursors.disconnected_at_ms.unwrap_or(now_ms);
             let client: Arc<str> = client.into();
+            for subscription in &stored.session.subscriptions {
+                if subscription.filter.starts_with("$share/") {
+                    shares.restore_member(&subscription.filter, &client);
+                }
+            }
             let deadline_ms = deadline(since, stored.session.expiry_seconds);
             table.entries.insert(
                 Arc::clone(&client),
@@ -115,8 +122,10 @@ impl Sessions {
             );
             table.deadlines.extend(deadline_ms.map(|at| (at, client)));
         }
+        shares.restore_groups();
         Arc::new(Self {
             storage,
+            shares,
             table: Mutex::new(table),
         })
     }
@@ -218,6 +227,7 @@ impl Sessions {
         }
         table.deadlines.remove(&(at, Arc::clone(client)));
         table.entries.remove(client);
+        self.shares.forget(client);
         true
     }
 }
@@ -249,6 +259,9 @@ impl Claim {
             return Ok(None);
         }
         let committed = self.sessions.storage.commit(transaction)?;
+        if self.leaves.1 {
+            self.sessions.shares.forget(&self.client);
+        }
         self.leaves.1 = fresh.is_some();
         if let Some(entry) = self.sessions.table.lock().entries.get_mut(&self.client) {
             entry.stored = self.leaves.1;

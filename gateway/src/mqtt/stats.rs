@@ -27,6 +27,8 @@ pub struct Stats {
     pub(super) publishes_in: [AtomicU64; 3],
     pub(super) deliveries_out: [AtomicU64; 3],
     pub(super) deliveries_lost: AtomicU64,
+    pub(super) deliveries_dropped: AtomicU64,
+    pub(super) deliveries_expired: AtomicU64,
     pub(super) backpressure: AtomicU64,
     pub(super) refused_full: AtomicU64,
     pub(super) refused_quota: AtomicU64,
@@ -83,6 +85,10 @@ pub struct StatsSnapshot {
     pub deliveries_out: [u64; 3],
     /// Offsets that retention removed before a session had read them.
     pub deliveries_lost: u64,
+    /// Messages that were larger than their subscriber accepts.
+    pub deliveries_dropped: u64,
+    /// Messages that expired before they could be sent.
+    pub deliveries_expired: u64,
     /// Times that a connection was not read because the disk was behind.
     pub backpressure: u64,
     /// Publishes that were refused.
@@ -160,6 +166,8 @@ impl Stats {
             publishes_in: by_qos(&self.publishes_in),
             deliveries_out: by_qos(&self.deliveries_out),
             deliveries_lost: read(&self.deliveries_lost),
+            deliveries_dropped: read(&self.deliveries_dropped),
+            deliveries_expired: read(&self.deliveries_expired),
             backpressure: read(&self.backpressure),
             refused: RefusedPublishes {
                 full: read(&self.refused_full),

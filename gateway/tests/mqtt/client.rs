@@ -110,6 +110,11 @@ impl Client {
         }
     }
 
+    /// Messages that came while an acknowledgement was waited for.
+    pub fn arrived(&mut self) -> Vec<Publish> {
+        self.messages.drain(..).collect()
+    }
+
     /// The next message; acknowledgements are not expected.
     pub async fn message(&mut self) -> Publish {
         if let Some(message) = self.messages.pop_front() {
@@ -147,6 +152,14 @@ impl Client {
     }
 
     pub async fn subscribe_with(&mut self, filter: &str, options: SubscriptionOptions) -> SubAck {
+        self.send_subscribe(filter, options).await;
+        match self.receive().await {
+            Packet::SubAck(ack) => ack,
+            other => panic!("expected SUBACK, got {other:?}"),
+        }
+    }
+
+    pub async fn send_subscribe(&mut self, filter: &str, options: SubscriptionOptions) {
         let subscription = Subscription {
             filter: TopicFilter::try_from(filter).unwrap(),
             options,
@@ -157,10 +170,6 @@ impl Client {
             subscriptions: vec![subscription],
         }))
         .await;
-        match self.receive().await {
-            Packet::SubAck(ack) => ack,
-            other => panic!("expected SUBACK, got {other:?}"),
-        }
     }
 
     /// Publishes with QoS 1 and waits for the PUBACK.

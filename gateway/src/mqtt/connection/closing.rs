@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use forebay_mqtt::session::Cursor;
 use forebay_mqtt::session::{CloseReason, InflightStage, ResumedDelivery, ResumedStage};
 use forebay_mqtt::{PacketId, Qos, ReasonCode};
 use forebay_storage::AppendError;
 
 use super::opening::{Opened, seconds};
 use super::outbound::outgoing;
+use super::sharing::{FORMER_GROUP, cursor, group_of};
 use super::{Connection, Waiting};
 use crate::mqtt::dispatch::{Delivery, Folded};
 use crate::mqtt::feeds::{FeedId, detach, read_page};
@@ -33,12 +33,19 @@ struct Unfinished {
     place: PlaceRecord,
     qos: u8,
     received: bool,
+    shared: bool,
 }
 
 impl<S: ByteStream> Connection<S> {
     /// Repeats what the session left unfinished, then becomes its reader.
     pub(super) async fn resume(&mut self, stored: StoredSession) {
-        self.attach(&stored.session.subscriptions, &stored.cursors);
+        let (shares, own): (Vec<_>, Vec<_>) = stored
+            .session
+            .subscriptions
+            .into_iter()
+            .partition(|record| record.filter.starts_with("$share/"));
+        self.attach(&own, &stored.cursors);
+        self.rejoin(&shares);
         self.end_backlog();
         let unacknowledged = stored.cursors.unacknowledged.into_iter();
         let mut unfinished: Vec<Unfinished> = unacknowledged
@@ -47,6 +54,7 @@ impl<S: ByteStream> Connection<S> {
                 place: record.place,
                 qos: 1,
                 received: false,
+                shared: false,
             })
             .collect();
         unfinished.extend(
@@ -58,6 +66,7 @@ impl<S: ByteStream> Connection<S> {
                     place: record.place,
                     qos: 2,
                     received: record.received,
+                    shared: record.shared,
                 }),
         );
         unfinished.sort_by(|a, b| {
@@ -71,7 +80,8 @@ impl<S: ByteStream> Connection<S> {
                 .key()
                 .and_then(|key| self.node.dispatch.find(&key));
             if one.qos == 2 {
-                let place = feed.map(|feed| (feed, one.place.offset));
+                let place = feed.filter(|_| !one.shared);
+                let place = place.map(|feed| (feed, one.place.offset));
                 self.resumed_outgoing(one.packet_id, place);
             }
             let resumed = match (feed, PacketId::new(one.packet_id)) {
@@ -96,10 +106,8 @@ impl<S: ByteStream> Connection<S> {
     ) -> Option<ResumedDelivery> {
         let offset = one.place.offset;
         if one.received {
-            let cursor = Cursor {
-                stream: u64::from(feed.0),
-                position: offset,
-            };
+            let group = if one.shared { FORMER_GROUP } else { 0 };
+            let cursor = cursor(group, feed, offset);
             let stage = ResumedStage::Release { cursor };
             return Some(ResumedDelivery { packet_id, stage });
         }
@@ -114,8 +122,14 @@ impl<S: ByteStream> Connection<S> {
                 folded.add(&subscribed.grant, &message);
             }
         }
+        let mut group = 0;
+        if one.shared {
+            group = FORMER_GROUP;
+            folded = self.shared_fold(&message);
+        }
         let delivery = Delivery {
             qos: one.qos,
+            group,
             ..folded.delivery(feed, offset, Arc::new(detach(&message)))
         };
         let stage = ResumedStage::Publish(outgoing(&delivery)?);
@@ -151,15 +165,17 @@ impl<S: ByteStream> Connection<S> {
         self.outbound.drain_queue();
         let cursors = places.into_iter().map(|(feed, key, cursor)| {
             let pending = self.outbound.pending.iter();
-            let of_feed = pending.filter(|d| d.feed == feed).map(|d| d.offset);
+            let own = pending.filter(|d| d.feed == feed && d.group == 0);
+            let of_feed = own.map(|d| d.offset);
             let offset = of_feed.fold(cursor, u64::min);
             PlaceRecord::new(&key, offset)
         });
         let cursors = cursors.collect();
         let inflight = self.machine.inflight();
-        let sent = inflight
-            .iter()
-            .filter(|one| one.stage == InflightStage::Published(Qos::AtLeastOnce));
+        // What came from a shared subscription goes to another member.
+        let sent = inflight.iter().filter(|one| {
+            one.stage == InflightStage::Published(Qos::AtLeastOnce) && group_of(one.cursor) == 0
+        });
         let unacknowledged = sent.filter_map(|one| {
             Some(UnacknowledgedRecord {
                 packet_id: one.packet_id.value(),
@@ -184,6 +200,7 @@ impl<S: ByteStream> Connection<S> {
                 let record = OutgoingRecord {
                     place,
                     received: false,
+                    shared: group_of(one.cursor) != 0,
                 };
                 let key = record::outgoing_key(client, one.packet_id.value());
                 changes.put(key, &record);
@@ -253,6 +270,7 @@ impl<S: ByteStream> Connection<S> {
 
     async fn leave(&mut self, expiry_seconds: u32) {
         let now = now_ms();
+        self.leave_groups();
         let mut changes = Changes::default();
         let was_resumed = self.outbound.resume.is_none();
         if was_resumed {

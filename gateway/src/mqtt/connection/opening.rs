@@ -18,6 +18,7 @@ use crate::mqtt::sessions::record::{
     self, CursorRecord, SessionRecord, StoredSession, SubscriptionRecord,
 };
 use crate::mqtt::sessions::{Claim, ClaimError, EXPIRY_NEVER};
+use crate::mqtt::shares::MemberGrant;
 use crate::mqtt::stats::count;
 use crate::mqtt::stream::ByteStream;
 
@@ -32,6 +33,8 @@ pub(super) struct Opened {
     pub expiry_seconds: u32,
     /// Its subscriptions.
     pub subscriptions: BTreeMap<TopicFilter, Subscribed>,
+    /// Its shared subscriptions.
+    pub shares: BTreeMap<TopicFilter, MemberGrant>,
     /// Whether a no-local subscription was made, so that the client's messages
     /// have to say who published them.
     pub has_no_local: bool,
@@ -49,6 +52,11 @@ pub(super) struct Subscribed {
 }
 
 impl Opened {
+    /// Subscriptions of all kinds.
+    pub fn subscription_count(&self) -> usize {
+        self.subscriptions.len() + self.shares.len()
+    }
+
     /// Whether the session outlives the connection.
     pub fn is_persistent(&self) -> bool {
         self.expiry_seconds > 0
@@ -110,6 +118,7 @@ impl<S: ByteStream> Connection<S> {
             claim,
             expiry_seconds,
             subscriptions: BTreeMap::new(),
+            shares: BTreeMap::new(),
             has_no_local: false,
             accept,
         });

@@ -11,17 +11,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use forebay_mqtt::packet::{Publish, PublishProperties, SubscriptionId};
-use forebay_mqtt::session::{Cursor, Delivery as Outgoing, Token};
-use forebay_mqtt::{Effect, Packet, PacketId, Qos, ReasonCode, TopicName};
-use forebay_storage::{AppendError, ReadError, Ticket, Transaction};
+use forebay_mqtt::packet::{PublishProperties, SubscriptionId};
+use forebay_mqtt::session::{Cursor, Delivery as Outgoing};
+use forebay_mqtt::{Packet, PacketId, Qos, ReasonCode, TopicName};
+use forebay_storage::{ReadError, Ticket};
 use tokio::sync::{Notify, mpsc};
 
+use super::sharing::{Sharing, cursor, feed_of, shared_arrives};
 use super::{Connection, Event, Waiting};
 use crate::mqtt::dispatch::{Delivery, Folded, Grant, SubscriberId, UNLOGGED_FEED};
 use crate::mqtt::feeds::{FeedId, Page, detach, read_page};
 use crate::mqtt::node::now_ms;
-use crate::mqtt::sessions::record::{self, OutgoingRecord, PlaceRecord, StoredSession};
+use crate::mqtt::sessions::record::{PlaceRecord, StoredSession};
 use crate::mqtt::stats::count;
 use crate::mqtt::stream::ByteStream;
 
@@ -64,6 +65,8 @@ pub(super) struct Outbound {
     /// Retained messages to be read.
     pub retained: VecDeque<(TopicName, Grant)>,
     retained_is_waiting: bool,
+    /// Its shared subscriptions, from the first on.
+    pub sharing: Option<Box<Sharing>>,
     /// A session to be resumed after its CONNACK.
     pub resume: Option<Box<StoredSession>>,
     /// Places of unfinished QoS 2 deliveries, not to be delivered again.
@@ -158,6 +161,11 @@ impl Outbound {
         &self.finished
     }
 
+    /// The state knows of an outgoing QoS 2 delivery.
+    pub fn is_now_recorded(&mut self, packet_id: u16) {
+        self.recorded.insert(packet_id);
+    }
+
     /// Whether the state knows of an outgoing QoS 2 delivery.
     pub fn is_recorded(&self, packet_id: u16) -> bool {
         self.recorded.contains(&packet_id)
@@ -176,7 +184,11 @@ impl Outbound {
 }
 
 /// Waits for the next message or for having to read.
-pub(super) async fn arrives(subscriber: Option<&mut Subscriber>, takes: bool) -> Event {
+pub(super) async fn arrives(
+    subscriber: Option<&mut Subscriber>,
+    sharing: Option<&mut Sharing>,
+    takes: bool,
+) -> Event {
     let Some(subscriber) = subscriber else {
         return std::future::pending().await;
     };
@@ -186,6 +198,7 @@ pub(super) async fn arrives(subscriber: Option<&mut Subscriber>, takes: bool) ->
             Event::Behind
         }
         Some(delivery) = subscriber.queue.recv(), if takes => Event::Arrived(Some(delivery)),
+        Some(delivery) = shared_arrives(sharing), if takes => Event::Arrived(Some(delivery)),
         else => std::future::pending().await,
     }
 }
@@ -214,13 +227,16 @@ impl<S: ByteStream> Connection<S> {
             progress = true;
             let now = Instant::now();
             self.outbound.changed(now);
-            if let Some(outgoing) = outgoing(&delivery)
+            let outgoing = outgoing(&delivery);
+            let is_expired = outgoing.is_none();
+            if let Some(outgoing) = outgoing
                 && let Err(error) = self.machine.deliver(now, outgoing)
             {
                 tracing::debug!(%error, "not delivered");
                 self.outbound.pending.push_front(delivery);
                 break;
             }
+            self.shared_taken(&delivery, is_expired);
         }
         progress
     }
@@ -233,6 +249,9 @@ impl<S: ByteStream> Connection<S> {
         let Some(subscriber) = &mut self.outbound.subscriber else {
             return false;
         };
+        if let Some(sharing) = &mut self.outbound.sharing {
+            sharing.drain(&mut self.outbound.pending);
+        }
         while self.outbound.pending.len() < PENDING_LEN_MAX {
             let Ok(delivery) = subscriber.queue.try_recv() else {
                 break;
@@ -424,62 +443,9 @@ impl<S: ByteStream> Connection<S> {
         self.encode(&packet, gate);
     }
 
-    fn record_outgoing(&mut self, publish: &Publish) -> Option<Result<Ticket, AppendError>> {
-        let opened = self
-            .opened
-            .as_ref()
-            .filter(|opened| opened.is_persistent())?;
-        if publish.qos != Qos::ExactlyOnce || publish.dup {
-            return None;
-        }
-        let packet_id = publish.packet_id?;
-        let inflight = self.machine.inflight();
-        let cursor = inflight.iter().find(|i| i.packet_id == packet_id)?.cursor;
-        let place = self.place(cursor)?;
-        let record = OutgoingRecord {
-            place,
-            received: false,
-        };
-        let key = record::outgoing_key(opened.claim.client(), packet_id.value());
-        let mut transaction = Transaction::new();
-        transaction.put(&key, &record::encode(&record));
-        let committed = self.node.storage.commit(transaction);
-        if committed.is_ok() {
-            self.outbound.recorded.insert(packet_id.value());
-        }
-        Some(committed.map(|committed| committed.ticket))
-    }
-
-    /// The client has a QoS 2 message. False when the storage pushes back.
-    pub(super) fn record_received(
-        &mut self,
-        token: Token,
-        cursor: Cursor,
-        packet_id: PacketId,
-    ) -> bool {
-        let place = self.place(cursor);
-        let persistent = self.opened.as_ref().filter(|opened| opened.is_persistent());
-        let (Some(opened), Some(place)) = (persistent, place) else {
-            self.acknowledge(token);
-            return true;
-        };
-        let record = OutgoingRecord {
-            place,
-            received: true,
-        };
-        let key = record::outgoing_key(opened.claim.client(), packet_id.value());
-        let mut transaction = Transaction::new();
-        transaction.put(&key, &record::encode(&record));
-        let again = Effect::RecordQos2Received {
-            token,
-            cursor,
-            packet_id,
-        };
-        self.commit_for(transaction, token, again)
-    }
-
     /// The client is done with a delivery.
-    pub(super) fn completed(&mut self, packet_id: PacketId) {
+    pub(super) fn completed(&mut self, cursor: Cursor, packet_id: PacketId) {
+        self.finish_shared(cursor);
         if self.outbound.recorded.contains(&packet_id.value()) {
             self.outbound.finished.push(packet_id.value());
         }
@@ -488,7 +454,7 @@ impl<S: ByteStream> Connection<S> {
 
     /// The log place of a machine's cursor; `None` for a retained message.
     pub(super) fn place(&self, cursor: Cursor) -> Option<PlaceRecord> {
-        let feed = FeedId(u32::try_from(cursor.stream).ok()?);
+        let feed = feed_of(cursor);
         if feed == UNLOGGED_FEED {
             return None;
         }
@@ -543,9 +509,6 @@ pub(super) fn outgoing(delivery: &Delivery) -> Option<Outgoing> {
         qos: Qos::from_bits(delivery.qos).unwrap_or(Qos::AtMostOnce),
         retain: delivery.retain,
         properties,
-        cursor: Cursor {
-            stream: u64::from(delivery.feed.0),
-            position: delivery.offset,
-        },
+        cursor: cursor(delivery.group, delivery.feed, delivery.offset),
     })
 }

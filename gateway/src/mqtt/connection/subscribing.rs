@@ -41,6 +41,13 @@ impl<S: ByteStream> Connection<S> {
         let mut reasons = Vec::with_capacity(requests.len());
         let mut retained = Vec::new();
         for request in &requests {
+            if request.filter.is_shared() {
+                reasons.push(match self.share(request, identifier) {
+                    Ok(()) => granted_reason(request.options.qos),
+                    Err(reason) => reason,
+                });
+                continue;
+            }
             let granted = self.subscribe_one(request, identifier);
             if let Some((grant, is_new)) = granted
                 && wants_retained(request.options.retain_handling, is_new)
@@ -69,6 +76,16 @@ impl<S: ByteStream> Connection<S> {
         let id = opened.claim.number();
         let mut reasons = Vec::with_capacity(filters.len());
         for filter in &filters {
+            if filter.is_shared() {
+                let is_member = opened.shares.remove(filter).is_some();
+                let client = opened.claim.client();
+                self.node.shares.leave(filter, client, id);
+                reasons.push(match is_member {
+                    true => ReasonCode::Success,
+                    false => ReasonCode::NoSubscriptionExisted,
+                });
+                continue;
+            }
             reasons.push(match opened.subscriptions.remove(filter) {
                 Some(_) => ReasonCode::Success,
                 None => ReasonCode::NoSubscriptionExisted,
@@ -89,7 +106,7 @@ impl<S: ByteStream> Connection<S> {
         // A copy, because the request's filter holds on to its read buffer.
         let filter = TopicFilter::try_from(request.filter.as_str()).ok()?;
         let known = opened.subscriptions.get(&filter);
-        if known.is_none() && opened.subscriptions.len() >= limit {
+        if known.is_none() && opened.subscription_count() >= limit {
             count(&self.node.stats.subscriptions_refused);
             return None;
         }
@@ -133,9 +150,11 @@ impl<S: ByteStream> Connection<S> {
             }
         }
         self.stage_cursors(None, &mut changes);
+        self.stage_groups(&mut changes);
         match self.node.storage.commit(changes.transaction()) {
             Ok(committed) => {
                 self.outbound.checkpointed();
+                self.groups_are_recorded();
                 self.wait_for(committed.ticket, waiting);
             }
             Err(AppendError::Backpressure { .. }) => {
@@ -162,9 +181,18 @@ impl<S: ByteStream> Connection<S> {
                 .map(|(feed, start)| PlaceRecord::new(&self.node.dispatch.feed(*feed).key, *start))
                 .collect(),
         };
+        let shares = self.opened.iter().flat_map(|o| &o.shares);
+        let shares = shares.map(|(filter, grant)| SubscriptionRecord {
+            filter: filter.as_str().to_owned(),
+            qos: grant.qos,
+            identifier: grant.identifier,
+            retain_as_published: grant.retain_as_published,
+            no_local: false,
+            starts: Vec::new(),
+        });
         SessionRecord {
             expiry_seconds,
-            subscriptions: subscriptions.map(record).collect(),
+            subscriptions: subscriptions.map(record).chain(shares).collect(),
         }
     }
 }

@@ -89,6 +89,10 @@ pub struct OutgoingRecord {
     pub place: PlaceRecord,
     /// Whether the client has answered PUBREC, so that PUBREL is to be sent.
     pub received: bool,
+    /// Whether it came from a shared subscription, so that the session's own
+    /// cursor does not have to pass it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub shared: bool,
 }
 
 impl PlaceRecord {

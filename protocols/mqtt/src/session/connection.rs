@@ -364,6 +364,12 @@ impl Connection {
         }
     }
 
+    /// Returns how many QoS 1 and 2 messages may be in flight: the lower of
+    /// the client's receive maximum and [`Config::inflight_maximum`].
+    pub fn inflight_limit(&self) -> usize {
+        self.outbound.limit()
+    }
+
     /// Returns the deliveries in flight in the order in which they were sent,
     /// to be persisted with the session. Also after the connection closed.
     pub fn inflight(&self) -> Vec<Inflight> {

@@ -61,8 +61,8 @@ pub enum Effect {
         packet_id: PacketId,
     },
     /// Make the subscriptions, durably when the session is persistent, then
-    /// answer with `acknowledge_subscribe` (section 3.8.4). Shared
-    /// subscriptions were taken out and refused before.
+    /// answer with `acknowledge_subscribe` (section 3.8.4). Some may be shared
+    /// ones (section 4.8.2).
     Subscribe {
         /// The request.
         token: Token,

@@ -35,12 +35,10 @@ enum Pending {
     PubAck(PacketId),
     PubRec(PacketId),
     PubComp(PacketId),
-    /// Results that were decided here; `open` are the places for which the
-    /// application decides.
+    /// With what is granted when the application says no more.
     SubAck {
         packet_id: PacketId,
         reasons: Vec<ReasonCode>,
-        open: Vec<usize>,
     },
     UnsubAck {
         packet_id: PacketId,
@@ -209,33 +207,14 @@ impl Connection {
         }
     }
 
-    /// Handles SUBSCRIBE (section 3.8.4). Shared subscriptions are not served
-    /// and are refused one by one, as the CONNACK announced.
+    /// Handles SUBSCRIBE (section 3.8.4).
     pub(super) fn handle_subscribe(&mut self, subscribe: Subscribe) {
-        let packet_id = subscribe.packet_id;
-        let mut reasons = Vec::with_capacity(subscribe.subscriptions.len());
-        let mut open = Vec::new();
-        let mut subscriptions = Vec::new();
-        for (index, subscription) in subscribe.subscriptions.into_iter().enumerate() {
-            if subscription.filter.is_shared() {
-                reasons.push(ReasonCode::SharedSubscriptionsNotSupported);
-                continue;
-            }
-            reasons.push(granted(subscription.options.qos));
-            open.push(index);
-            subscriptions.push(subscription);
-        }
+        let subscriptions = subscribe.subscriptions;
+        let reasons = subscriptions.iter().map(|s| granted(s.options.qos));
         let token = self.next_token();
-        if subscriptions.is_empty() {
-            let packet = sub_ack(packet_id, reasons);
-            self.inbound.answers.push_ready(token, packet);
-            self.send_ready();
-            return;
-        }
         let pending = Pending::SubAck {
-            packet_id,
-            reasons,
-            open,
+            packet_id: subscribe.packet_id,
+            reasons: reasons.collect(),
         };
         self.inbound.answers.wait(token, pending);
         self.push_effect(Effect::Subscribe {
@@ -285,13 +264,9 @@ impl Connection {
                 let is_counted = entry.is_some_and(|entry| entry.is_counted);
                 (Packet::PubComp(Ack::new(id, reason)), is_counted)
             }
-            Pending::SubAck {
-                packet_id,
-                reasons,
-                open,
-            } => {
+            Pending::SubAck { packet_id, reasons } => {
                 if is_refused {
-                    open.iter().for_each(|index| reasons[*index] = reason);
+                    reasons.fill(reason);
                 }
                 (sub_ack(*packet_id, std::mem::take(reasons)), false)
             }
@@ -331,19 +306,15 @@ impl Connection {
 
     /// Puts the application's results into a SUBACK.
     pub(super) fn settle_subscribe(&mut self, token: Token, results: &[ReasonCode]) {
-        let Some(Pending::SubAck {
-            packet_id,
-            reasons,
-            open,
-        }) = self.inbound.answers.waiting_mut(token)
+        let Some(Pending::SubAck { packet_id, reasons }) = self.inbound.answers.waiting_mut(token)
         else {
             return;
         };
-        for (index, result) in open.iter().zip(results) {
-            reasons[*index] = *result;
-        }
-        for index in open.iter().skip(results.len()) {
-            reasons[*index] = ReasonCode::UnspecifiedError;
+        for (index, reason) in reasons.iter_mut().enumerate() {
+            *reason = results
+                .get(index)
+                .copied()
+                .unwrap_or(ReasonCode::UnspecifiedError);
         }
         let packet = sub_ack(*packet_id, std::mem::take(reasons));
         self.inbound.answers.settle(token, packet, false);

@@ -190,7 +190,6 @@ impl Connection {
             assigned_client_identifier,
             topic_alias_maximum: Some(self.config.topic_alias_maximum),
             response_information: self.response_information(),
-            shared_subscription_available: Some(false),
             server_keep_alive: self.client.server_keep_alive,
             ..ConnAckProperties::default()
         }

@@ -70,6 +70,10 @@ impl Outbound {
         self.limit = usize::from(limit);
     }
 
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
     pub(super) fn credit(&self) -> usize {
         if !self.resuming.is_empty() {
             return 0;

@@ -240,8 +240,7 @@ fn sub_ack_waits_and_carries_the_results_in_order() {
         ],
     );
     packet.properties.subscription_identifier = SubscriptionId::new(9);
-    let mut expected = packet.subscriptions.clone();
-    expected.remove(1);
+    let expected = packet.subscriptions.clone();
     let effects = script.input(Packet::Subscribe(packet));
     let [
         Effect::Subscribe {
@@ -257,15 +256,14 @@ fn sub_ack_waits_and_carries_the_results_in_order() {
         (subscriptions, *identifier),
         (&expected, SubscriptionId::new(9))
     );
-    let results = [ReasonCode::GrantedQos2, ReasonCode::NotAuthorized];
-    script
-        .connection
-        .acknowledge_subscribe(script.now, *token, &results);
     let reasons = [
         ReasonCode::GrantedQos2,
-        ReasonCode::SharedSubscriptionsNotSupported,
+        ReasonCode::QuotaExceeded,
         ReasonCode::NotAuthorized,
     ];
+    script
+        .connection
+        .acknowledge_subscribe(script.now, *token, &reasons);
     assert_eq!(script.effects(), [sub_ack(5, &reasons)]);
 }
 
@@ -293,12 +291,20 @@ fn subscribe_token(script: &mut Script, packet_id: u16, filters: &[(&str, Qos)])
     }
 }
 
+/// \[MQTT-3.8.3-4\]: no local on a shared subscription is a protocol error.
 #[test]
-fn only_shared_subscriptions_are_refused_at_once() {
+fn a_shared_subscription_with_no_local_is_a_protocol_error() {
     let mut script = Script::open(Version::V5);
-    let packet = subscribe(8, &[("$share/g/#", Qos::AtLeastOnce)]);
-    let reasons = [ReasonCode::SharedSubscriptionsNotSupported];
-    script.check(Packet::Subscribe(packet), &[sub_ack(8, &reasons)]);
+    let mut packet = subscribe(8, &[("$share/g/#", Qos::AtLeastOnce)]);
+    packet.subscriptions[0].options.no_local = true;
+    let mut bytes = BytesMut::new();
+    Packet::Subscribe(packet)
+        .encode(Version::V5, &mut bytes)
+        .expect("a packet");
+    let handled = script.connection.handle_input(script.now, &mut bytes);
+    assert_eq!(handled, Input::Handled);
+    let effects = script.effects();
+    check_violation(&effects, Version::V5, ReasonCode::ProtocolError);
 }
 
 #[test]

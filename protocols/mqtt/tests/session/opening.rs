@@ -87,7 +87,6 @@ fn conn_ack_announces_limits_and_what_the_server_changed() {
         maximum_packet_size: Some(config.packet_size_max),
         assigned_client_identifier: Some(text("auto-1")),
         topic_alias_maximum: Some(config.topic_alias_maximum),
-        shared_subscription_available: Some(false),
         server_keep_alive: Some(30),
         ..ConnAckProperties::default()
     };
