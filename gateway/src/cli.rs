@@ -5,8 +5,10 @@
 //! standard error.
 
 pub mod audit;
+mod http;
 pub mod moment;
 pub mod probe;
+pub mod reload;
 pub mod status;
 pub mod tail;
 pub mod topic;
@@ -78,6 +80,8 @@ file, line, key, value and what was expected.")]
     Tail(tail::TailArgs),
     /// Show what a running node does: disk, topics, uplink, buffer hours
     Status(status::StatusArgs),
+    /// Let a running node read its config file again
+    Reload(reload::ReloadArgs),
     /// Compare a gateway's topics with their copies at the hub
     Audit(audit::AuditArgs),
     /// Look at a machine before it is configured
@@ -151,6 +155,7 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Topic(command) => client_command(topic::execute(command)),
         Command::Tail(args) => client_command(tail::execute(args)),
         Command::Status(args) => client_command(status::execute(args)),
+        Command::Reload(args) => client_command(reload::execute(args)),
         Command::Audit(args) => client_command(audit::execute(args)),
         Command::Probe(command) => client_command(probe::execute(command)),
         Command::Uplink(command) => uplink::run(&command),
@@ -159,7 +164,7 @@ pub fn execute(cli: Cli) -> ExitCode {
 
 fn run(args: &RunArgs) -> ExitCode {
     match Config::load(&args.file.config) {
-        Ok(config) => roles::run(&config, args.stop_on_stdin_close),
+        Ok(config) => roles::run(&config, &args.file.config, args.stop_on_stdin_close),
         Err(error) => refuse(&error),
     }
 }

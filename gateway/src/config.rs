@@ -244,6 +244,12 @@ pub struct HostPort {
 }
 
 impl Config {
+    /// Takes over the sections of another configuration that a running node
+    /// can change to.
+    pub fn take_devices(&mut self, other: Self) {
+        self.modbus = other.modbus;
+    }
+
     /// Reads and resolves the file at `path`.
     ///
     /// # Errors

@@ -5,19 +5,26 @@
 //! through a watch channel, publishes [readings](crate::readings) through the
 //! [`Publisher`], takes [commands](crate::commands), and says how it is in its
 //! [`Health`].
+//!
+//! [`Devices`] runs them all. A new kind of device is a line in `kinds`.
 
-use std::collections::BTreeMap;
+pub mod fleet;
+mod health;
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 
 use crate::commands::Commands;
+use crate::config::{self, Config};
+use crate::modbus;
 use crate::readings::Publisher;
-
-/// Alarms of one device at a time. They are for a person, who reads a few.
-const ALARMS_MAX: usize = 64;
+use fleet::{Fleet, Kind, Wanted};
+pub use health::{DeviceState, Health, HealthSnapshot};
 
 /// What a device's task is given.
 #[derive(Clone)]
@@ -35,227 +42,96 @@ pub struct DeviceContext {
     pub config_dir: Arc<Path>,
 }
 
-/// The state of a device's connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DeviceState {
-    /// It has never been reached.
-    #[default]
-    Connecting,
-    /// It answers.
-    Connected,
-    /// It answers, and something of it does not work.
-    Degraded,
-    /// It does not answer.
-    Down,
+/// What all devices of a node share.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Where readings go.
+    pub publisher: Publisher,
+    /// Where commands come from.
+    pub commands: Commands,
+    /// The node's data directory.
+    pub data_dir: Arc<Path>,
+    /// The directory of the configuration file.
+    pub config_dir: Arc<Path>,
 }
 
-impl DeviceState {
-    /// The word in the status and the metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Connecting => "connecting",
-            Self::Connected => "connected",
-            Self::Degraded => "degraded",
-            Self::Down => "down",
+/// What a new configuration did to the devices, each by its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// Started.
+    pub added: Vec<String>,
+    /// Told of other tags or rules.
+    pub changed: Vec<String>,
+    /// Stopped.
+    pub removed: Vec<String>,
+    /// Not touched.
+    pub unchanged: Vec<String>,
+}
+
+/// All devices of a node.
+pub struct Devices {
+    around: Surroundings,
+    kinds: Mutex<Vec<Box<dyn Kind>>>,
+    /// Of the devices that run, for whoever must not wait for a change.
+    healths: parking_lot::Mutex<Vec<Health>>,
+}
+
+/// Every kind of device. Each line says what it is called, what the
+/// configuration wants of it, and how one device lives.
+fn kinds() -> Vec<Box<dyn Kind>> {
+    vec![Box::new(Fleet::new(
+        "modbus",
+        buses,
+        |config, context, stop| Box::pin(modbus::run(config, context, stop)),
+    ))]
+}
+
+/// The sections of each bus: those that name the same endpoint share it.
+fn buses(config: &Config) -> Wanted<Vec<config::Modbus>> {
+    let mut buses = Wanted::<Vec<config::Modbus>>::new();
+    for section in &config.modbus {
+        let (name, bus) = buses.entry(section.endpoint.to_string()).or_default();
+        if !name.is_empty() {
+            name.push_str(", ");
         }
+        name.push_str(&section.name);
+        bus.push(section.clone());
     }
+    buses
 }
 
-/// How a device is. Cheap to clone and to update; all clones are one.
-#[derive(Clone, Debug)]
-pub struct Health {
-    shared: Arc<Shared>,
-}
-
-#[derive(Debug)]
-struct Shared {
-    name: String,
-    protocol: &'static str,
-    standing: Mutex<Standing>,
-    tags: AtomicU64,
-    readings: AtomicU64,
-    requests: AtomicU64,
-    errors: AtomicU64,
-    reconnects: AtomicU64,
-    last_reading_ms: AtomicI64,
-}
-
-#[derive(Debug, Default)]
-struct Standing {
-    state: DeviceState,
-    reason: String,
-    alarms: BTreeMap<String, String>,
-}
-
-/// A [`Health`] at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HealthSnapshot {
-    /// The device's name in the configuration.
-    pub name: String,
-    /// `modbus`, `opcua`, `bridge`, `sparkplug`.
-    pub protocol: &'static str,
-    /// The state.
-    pub state: DeviceState,
-    /// Why it is in that state; empty when there is nothing to say.
-    pub reason: String,
-    /// What needs a person, by a short name.
-    pub alarms: BTreeMap<String, String>,
-    /// Tags, nodes or mappings that it serves.
-    pub tags: u64,
-    /// Readings published.
-    pub readings: u64,
-    /// Requests sent to it.
-    pub requests: u64,
-    /// Requests that failed.
-    pub errors: u64,
-    /// Connections opened after the first.
-    pub reconnects: u64,
-    /// When the newest reading was taken, in milliseconds since the Unix
-    /// epoch; `None` before the first.
-    pub last_reading_ms: Option<i64>,
-}
-
-impl Health {
-    /// The health of a device that was not tried yet.
-    pub fn new(name: &str, protocol: &'static str) -> Self {
-        let shared = Shared {
-            name: name.to_owned(),
-            protocol,
-            standing: Mutex::default(),
-            tags: AtomicU64::new(0),
-            readings: AtomicU64::new(0),
-            requests: AtomicU64::new(0),
-            errors: AtomicU64::new(0),
-            reconnects: AtomicU64::new(0),
-            last_reading_ms: AtomicI64::new(i64::MIN),
-        };
+impl Devices {
+    /// No device yet; [`Self::apply`] starts them.
+    pub fn new(around: Surroundings) -> Self {
         Self {
-            shared: Arc::new(shared),
+            around,
+            kinds: Mutex::new(kinds()),
+            healths: parking_lot::Mutex::default(),
         }
     }
 
-    /// The device's name.
-    pub fn name(&self) -> &str {
-        &self.shared.name
-    }
-
-    /// Sets the state; a change is logged.
-    pub fn set_state(&self, state: DeviceState, reason: &str) {
-        let mut standing = self.shared.standing.lock();
-        if standing.state == state && standing.reason == reason {
-            return;
+    /// Makes the devices those of the configuration. A device whose section
+    /// has not changed goes on without noticing; one with other tags keeps its
+    /// connection where it can.
+    pub async fn apply(&self, config: &Config) -> Changes {
+        let mut kinds = self.kinds.lock().await;
+        let mut changes = Changes::default();
+        for kind in kinds.iter_mut() {
+            kind.apply(config, &self.around, &mut changes).await;
         }
-        let (device, protocol) = (&self.shared.name, self.shared.protocol);
-        match state {
-            DeviceState::Connecting | DeviceState::Connected => {
-                tracing::info!(device, protocol, state = state.name(), "{reason}");
-            }
-            DeviceState::Degraded | DeviceState::Down => {
-                tracing::warn!(device, protocol, state = state.name(), "{reason}");
-            }
+        *self.healths.lock() = kinds.iter().flat_map(|kind| kind.healths()).collect();
+        changes
+    }
+
+    /// How each device is.
+    pub fn healths(&self) -> Vec<HealthSnapshot> {
+        self.healths.lock().iter().map(Health::snapshot).collect()
+    }
+
+    /// Stops all of them, and completes when they are.
+    pub async fn stop(&self) {
+        for kind in self.kinds.lock().await.iter_mut() {
+            kind.stop().await;
         }
-        standing.state = state;
-        reason.clone_into(&mut standing.reason);
-    }
-
-    /// Raises an alarm under a short name, or replaces its text. A name beyond
-    /// the limit is only logged.
-    pub fn alarm(&self, name: &str, text: &str) {
-        let mut standing = self.shared.standing.lock();
-        if standing.alarms.get(name).is_some_and(|old| old == text) {
-            return;
-        }
-        tracing::warn!(device = self.shared.name, alarm = name, "{text}");
-        if standing.alarms.len() < ALARMS_MAX || standing.alarms.contains_key(name) {
-            standing.alarms.insert(name.to_owned(), text.to_owned());
-        }
-    }
-
-    /// Ends an alarm.
-    pub fn clear_alarm(&self, name: &str) {
-        if self.shared.standing.lock().alarms.remove(name).is_some() {
-            tracing::info!(device = self.shared.name, alarm = name, "cleared");
-        }
-    }
-
-    /// Sets the number of tags.
-    pub fn set_tags(&self, count: u64) {
-        self.shared.tags.store(count, Ordering::Relaxed);
-    }
-
-    /// Counts published readings, the newest of which was taken at `newest_ms`.
-    pub fn add_readings(&self, count: u64, newest_ms: i64) {
-        self.shared.readings.fetch_add(count, Ordering::Relaxed);
-        let newest = &self.shared.last_reading_ms;
-        newest.fetch_max(newest_ms, Ordering::Relaxed);
-    }
-
-    /// Counts requests.
-    pub fn add_requests(&self, count: u64) {
-        self.shared.requests.fetch_add(count, Ordering::Relaxed);
-    }
-
-    /// Counts failed requests.
-    pub fn add_errors(&self, count: u64) {
-        self.shared.errors.fetch_add(count, Ordering::Relaxed);
-    }
-
-    /// Counts a reconnect.
-    pub fn add_reconnect(&self) {
-        self.shared.reconnects.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Everything at one moment.
-    pub fn snapshot(&self) -> HealthSnapshot {
-        let shared = &*self.shared;
-        let standing = shared.standing.lock();
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let newest = shared.last_reading_ms.load(Ordering::Relaxed);
-        HealthSnapshot {
-            name: shared.name.clone(),
-            protocol: shared.protocol,
-            state: standing.state,
-            reason: standing.reason.clone(),
-            alarms: standing.alarms.clone(),
-            tags: count(&shared.tags),
-            readings: count(&shared.readings),
-            requests: count(&shared.requests),
-            errors: count(&shared.errors),
-            reconnects: count(&shared.reconnects),
-            last_reading_ms: (newest != i64::MIN).then_some(newest),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_clones_of_a_health_are_one() {
-        let health = Health::new("press-7", "modbus");
-        let other = health.clone();
-        other.set_state(DeviceState::Down, "no answer");
-        other.alarm("certificate", "expires in 9 days");
-        other.add_readings(3, 40);
-        other.add_readings(2, 30);
-        let seen = health.snapshot();
-        assert_eq!(
-            (seen.state, seen.reason.as_str()),
-            (DeviceState::Down, "no answer")
-        );
-        assert_eq!((seen.readings, seen.last_reading_ms), (5, Some(40)));
-        assert_eq!(seen.alarms["certificate"], "expires in 9 days");
-        other.clear_alarm("certificate");
-        assert!(health.snapshot().alarms.is_empty());
-    }
-
-    #[test]
-    fn alarms_have_a_limit() {
-        let health = Health::new("press-7", "modbus");
-        for number in 0..2 * ALARMS_MAX {
-            health.alarm(&number.to_string(), "text");
-        }
-        assert_eq!(health.snapshot().alarms.len(), ALARMS_MAX);
     }
 }

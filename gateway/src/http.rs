@@ -1,7 +1,7 @@
 //! The HTTP endpoints: health, readiness, metrics and status, on one port.
 //!
-//! Everything is read-only and computed when it is asked for; a node that
-//! nobody looks at spends nothing on it.
+//! Everything but `/api/v1/reload` is read-only, and computed when it is asked
+//! for; a node that nobody looks at spends nothing on it.
 
 pub mod figures;
 
@@ -10,16 +10,18 @@ mod tests;
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{ConnectInfo, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::net::TcpListener;
 
-use crate::status::StatusReport;
+use crate::status::{ReloadReport, StatusReport};
 use figures::Figures;
 
 /// What the endpoints show. Implementations answer from memory or with short
@@ -33,6 +35,9 @@ pub trait Subject: Send + Sync + 'static {
     /// # Errors
     /// A sentence about why it does not.
     fn readiness(&self) -> Result<(), String>;
+
+    /// Reads the configuration file again and applies what can be applied.
+    fn reload(&self) -> Pin<Box<dyn Future<Output = ReloadReport> + Send + '_>>;
 }
 
 #[derive(Clone)]
@@ -51,7 +56,8 @@ pub async fn serve(
     figures: Arc<Figures>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    axum::serve(listener, router(subject, figures))
+    let router = router(subject, figures).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, router)
         .with_graceful_shutdown(shutdown)
         .await
 }
@@ -62,6 +68,7 @@ fn router(subject: Arc<dyn Subject>, figures: Arc<Figures>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/v1/status", get(status))
+        .route("/api/v1/reload", post(reload))
         .with_state(Shared { subject, figures })
 }
 
@@ -86,6 +93,30 @@ async fn metrics(State(shared): State<Shared>) -> Response {
         "text/plain; version=0.0.4; charset=utf-8",
     )];
     (kind, text).into_response()
+}
+
+/// Only for whoever is on this machine. The content type keeps web pages out: a
+/// browser asks first before it sends this one to another origin.
+async fn reload(
+    State(shared): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+) -> Response {
+    if !peer.ip().to_canonical().is_loopback() {
+        let reason = "a reload can be asked for on the machine of the node only\n";
+        return (StatusCode::FORBIDDEN, reason).into_response();
+    }
+    let kind = headers.get(header::CONTENT_TYPE);
+    if kind.is_none_or(|kind| kind != "application/json") {
+        let reason = "expected the header Content-Type: application/json\n";
+        return (StatusCode::UNSUPPORTED_MEDIA_TYPE, reason).into_response();
+    }
+    let report = shared.subject.reload().await;
+    let status = match report.applied {
+        true => StatusCode::OK,
+        false => StatusCode::UNPROCESSABLE_ENTITY,
+    };
+    (status, Json(report)).into_response()
 }
 
 async fn status(State(shared): State<Shared>) -> Json<StatusReport> {

@@ -9,6 +9,7 @@
 mod identity;
 mod listeners;
 mod node;
+mod reload;
 mod supervision;
 
 use std::fmt;
@@ -32,7 +33,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::cli::{EXIT_IO, EXIT_UNAVAILABLE};
+use crate::commands::Commands;
 use crate::config::{self, Config};
+use crate::devices::{Devices, Surroundings};
 use crate::http;
 use crate::http::figures::Figures;
 use crate::ingest::routes::{RouteSpec, Routes};
@@ -43,8 +46,9 @@ use crate::status::Listeners;
 use identity::{Identity, IdentityError};
 use listeners::{bind, bind_reason};
 use node::Node;
+use reload::Reloader;
 pub use supervision::PORTS_FILE;
-use supervision::{Ports, StopRequests, notify, watchdog};
+use supervision::{Ports, ReloadRequests, StopRequests, notify, watchdog};
 
 /// The promise to whoever stops the node. The servers get most of it; closing
 /// the log is one commit.
@@ -85,15 +89,16 @@ enum NodeError {
     Ended { part: &'static str, reason: String },
 }
 
-/// Runs a node until it is asked to stop.
+/// Runs a node until it is asked to stop. `config` was read from `file`, which
+/// a reload reads again.
 #[must_use]
-pub fn run(config: &Config, stop_on_stdin_close: bool) -> ExitCode {
+pub fn run(config: &Config, file: &Path, stop_on_stdin_close: bool) -> ExitCode {
     logs::start(&config.log);
     let outcome = runtime(config).and_then(|runtime| {
         let storage = open_storage(config)?;
         let outcome = Identity::of(&storage).map_err(NodeError::from);
         let outcome = outcome.and_then(|identity| {
-            runtime.block_on(serve(config, &storage, identity, stop_on_stdin_close))
+            runtime.block_on(serve(config, file, &storage, identity, stop_on_stdin_close))
         });
         close_storage(storage);
         runtime.shutdown_background();
@@ -221,12 +226,14 @@ fn close_storage(storage: Storage) {
 /// Opens the listeners, runs the servers and waits for the end.
 async fn serve(
     config: &Config,
+    file: &Path,
     storage: &Storage,
     identity: Identity,
     stop_on_stdin_close: bool,
 ) -> Result<(), NodeError> {
-    let mut requests = StopRequests::listen(stop_on_stdin_close)
-        .map_err(|error| NodeError::part("signal handlers")(&error))?;
+    let signals = |error| NodeError::part("signal handlers")(&error);
+    let mut requests = StopRequests::listen(stop_on_stdin_close).map_err(signals)?;
+    let reloads = ReloadRequests::listen().map_err(signals)?;
     let bound = bind(config).await?;
     let (stop, stopped) = watch::channel(false);
     let mut servers = Servers::new();
@@ -236,11 +243,14 @@ async fn serve(
     let kafka = forebay_broker::serve(broker, bound.kafka, stopped.clone());
     servers.spawn(async move { ("Kafka server", kafka.await) });
     let mut mqtt_stats = None;
+    let mut devices = None;
     if let (Some(mqtt), Some(listener)) = (&config.mqtt, bound.mqtt) {
         let routes = routes(config)?;
+        let publisher = open_publisher(storage, &routes).await?;
+        devices = Some(Arc::new(new_devices(config, file, publisher.clone())));
         let context = MqttContext {
             storage: storage.clone(),
-            publisher: open_publisher(storage, &routes).await?,
+            publisher,
             routes,
             config: MqttConfig::from(mqtt),
             stats: Arc::default(),
@@ -259,12 +269,16 @@ async fn serve(
             ("uplink", Ok(()))
         });
     }
+    let reloader = Reloader::new(file.to_path_buf(), config.clone(), devices.clone());
+    let reloader = Arc::new(reloader);
     let node = Arc::new(Node::new(
         config.clone(),
         bound.addresses.clone(),
         storage.clone(),
         uplink,
         mqtt_stats,
+        devices.clone(),
+        Arc::clone(&reloader),
     ));
     let figures = Figures::install().map_err(|error| NodeError::part("metrics")(&error))?;
     let server = http::serve(
@@ -275,6 +289,10 @@ async fn serve(
     );
     servers.spawn(async move { ("HTTP server", server.await) });
     let dog = tokio::spawn(watchdog(storage.clone()));
+    let reloads = tokio::spawn(reloads.serve(reloader));
+    if let Some(devices) = &devices {
+        devices.apply(config).await;
+    }
 
     bound
         .ports
@@ -285,6 +303,11 @@ async fn serve(
 
     notify(&[NotifyState::Stopping]);
     node.begin_stop();
+    reloads.abort();
+    if let Some(devices) = &devices {
+        // First, so that what they read last is in the log.
+        devices.stop().await;
+    }
     // Every server holds a receiver; without receivers there is nobody to tell.
     let _ = stop.send(true);
     let drain = async { while servers.join_next().await.is_some() {} };
@@ -367,6 +390,16 @@ fn routes(config: &Config) -> Result<Arc<Routes>, NodeError> {
         NodeError::part("routes")(&sentences.join("; "))
     })?;
     Ok(Arc::new(routes))
+}
+
+fn new_devices(config: &Config, file: &Path, publisher: Publisher) -> Devices {
+    let config_dir = file.parent().unwrap_or(Path::new(""));
+    Devices::new(Surroundings {
+        publisher,
+        commands: Commands::default(),
+        data_dir: config.node.data_dir.as_path().into(),
+        config_dir: config_dir.into(),
+    })
 }
 
 async fn open_publisher(storage: &Storage, routes: &Arc<Routes>) -> Result<Publisher, NodeError> {

@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::devices::Changes;
+
 /// A whole node at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StatusReport {
@@ -25,6 +27,49 @@ pub struct StatusReport {
     pub uplink: Option<UplinkReport>,
     /// The MQTT server, when there is one.
     pub mqtt: Option<MqttStatus>,
+    /// The connections to machines and other brokers, by name.
+    #[serde(default)]
+    pub devices: Vec<DeviceStatus>,
+}
+
+/// What became of a request to read the configuration again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// Whether the file was fine and was applied.
+    pub applied: bool,
+    /// What became of the devices.
+    pub changes: Changes,
+    /// Sections that differ from what runs and are read only at the start.
+    pub needs_restart: Vec<String>,
+    /// All mistakes of the file, when it was not applied.
+    pub mistakes: Vec<String>,
+}
+
+/// One connection to a machine or another broker.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceStatus {
+    /// The name in the configuration.
+    pub name: String,
+    /// `modbus`, `opcua`, `bridge` or `sparkplug`.
+    pub protocol: String,
+    /// `connecting`, `connected`, `degraded` or `down`.
+    pub state: String,
+    /// Why, when there is something to say.
+    pub reason: String,
+    /// What needs a person.
+    pub alarms: Vec<String>,
+    /// Tags, nodes or mappings that it serves.
+    pub tags: u64,
+    /// Readings published.
+    pub readings: u64,
+    /// Requests sent.
+    pub requests: u64,
+    /// Requests that failed.
+    pub errors: u64,
+    /// Connections opened after the first.
+    pub reconnects: u64,
+    /// When the newest reading was taken, in milliseconds since the Unix epoch.
+    pub last_reading_ms: Option<i64>,
 }
 
 /// The addresses that were bound.

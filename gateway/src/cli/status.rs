@@ -4,21 +4,12 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use clap::Args;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
+use super::http::{ask, parse_http_address};
 use super::{CommandError, print_json};
+use crate::config::HostPort;
 use crate::config::quantity::{show_duration, show_size};
-use crate::config::{HostPort, names};
-use crate::status::{StatusReport, UplinkReport};
-
-/// The node answers from memory; more than this means that it hangs.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A report of 1,000 topics with 1,000 partitions would be some 100 MB; what a
-/// person looks at is far smaller.
-const ANSWER_BYTES_MAX: u64 = 64 << 20;
+use crate::status::{DeviceStatus, StatusReport, UplinkReport};
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
@@ -89,6 +80,9 @@ pub fn render(report: &StatusReport) -> String {
     if let Some(uplink) = &report.uplink {
         render_uplink(uplink, &mut lines);
     }
+    for device in &report.devices {
+        render_device(device, &mut lines);
+    }
     for alarm in &report.storage.alarms {
         lines.push(format!("ALARM     {alarm}"));
     }
@@ -134,6 +128,24 @@ fn render_uplink(uplink: &UplinkReport, lines: &mut Vec<String>) {
     }
 }
 
+fn render_device(device: &DeviceStatus, lines: &mut Vec<String>) {
+    let state = match device.state.as_str() {
+        "connected" => "connected".to_owned(),
+        other => other.to_uppercase(),
+    };
+    let reason = match device.reason.as_str() {
+        "" => String::new(),
+        reason => format!(": {reason}"),
+    };
+    lines.push(format!(
+        "{:<9} {} {state}, {} tags, {} readings, {} errors{reason}",
+        device.protocol, device.name, device.tags, device.readings, device.errors
+    ));
+    for alarm in &device.alarms {
+        lines.push(format!("ALARM     {}: {alarm}", device.name));
+    }
+}
+
 fn render_topics(report: &StatusReport, lines: &mut Vec<String>) {
     let width = report
         .topics
@@ -166,62 +178,13 @@ fn render_topics(report: &StatusReport, lines: &mut Vec<String>) {
 /// # Errors
 /// The node does not answer, or what answers is not a node.
 pub async fn fetch(address: &HostPort) -> Result<serde_json::Value, CommandError> {
-    let body = get(address, "/api/v1/status").await?;
+    let answer = ask(address, "GET", "/api/v1/status").await?;
+    let body = answer.success(address)?;
     serde_json::from_slice(&body).map_err(|error| CommandError::Usage(not_a_node(address, &error)))
 }
 
 fn not_a_node(address: &HostPort, error: &serde_json::Error) -> String {
     format!("{address} does not answer as a forebay node does: {error}")
-}
-
-/// Gets a path by HTTP/1.1 and returns the body of a 200 answer.
-async fn get(address: &HostPort, path: &str) -> Result<Vec<u8>, CommandError> {
-    let exchange = async {
-        let mut stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream
-            .take(ANSWER_BYTES_MAX)
-            .read_to_end(&mut answer)
-            .await?;
-        Ok::<_, io::Error>(answer)
-    };
-    let answer = match timeout(ANSWER_TIMEOUT, exchange).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            return Err(CommandError::Usage(format!(
-                "nothing listens on {address} (connection refused); is forebay running, and is that its [http] listen address?"
-            )));
-        }
-        Ok(Err(error)) => {
-            return Err(CommandError::Usage(format!(
-                "cannot ask {address}: {error}"
-            )));
-        }
-        Err(_) => {
-            return Err(CommandError::Usage(format!(
-                "{address} did not answer within {} s",
-                ANSWER_TIMEOUT.as_secs()
-            )));
-        }
-    };
-    body_of(&answer)
-        .ok_or_else(|| CommandError::Usage(format!("{address} did not answer GET {path} with 200")))
-}
-
-fn body_of(answer: &[u8]) -> Option<Vec<u8>> {
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
-    answer
-        .starts_with(b"HTTP/1.1 200")
-        .then(|| answer[end + 4..].to_vec())
-}
-
-fn parse_http_address(text: &str) -> Result<HostPort, String> {
-    names::host_port(text)
-        .or_else(|| names::host_port(&format!("{text}:8080")))
-        .ok_or_else(|| "expected host:port, such as 127.0.0.1:8080".to_owned())
 }
 
 #[cfg(test)]
@@ -265,6 +228,16 @@ mod tests {
                 ..UplinkReport::default()
             }),
             mqtt: None,
+            devices: vec![DeviceStatus {
+                name: "press-7".to_owned(),
+                protocol: "modbus".to_owned(),
+                state: "degraded".to_owned(),
+                reason: "unit 3 does not answer".to_owned(),
+                tags: 12,
+                readings: 340,
+                errors: 2,
+                ..DeviceStatus::default()
+            }],
         };
         assert_eq!(
             render(&report),
@@ -273,20 +246,11 @@ mod tests {
              disk      5MiB used, 3GiB free\n\
              uplink    DISCONNECTED, 7 records (700B) behind, 12/s in, 0/s out, 13.2 hours of buffer left\n\
              \x20         connection refused\n\
+             modbus    press-7 DEGRADED, 12 tags, 340 readings, 2 errors: unit 3 does not answer\n\
              ALARM     topic a/0: offsets 3..5 are damaged\n\
              \n\
              topic      part         start       durable        size  gaps\n\
              vibration     0             0            42        1MiB     0\n"
         );
-    }
-
-    #[test]
-    fn only_a_200_has_a_body() {
-        assert_eq!(
-            body_of(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n{}"),
-            Some(b"{}".to_vec())
-        );
-        assert_eq!(body_of(b"HTTP/1.1 503 no\r\n\r\n{}"), None);
-        assert_eq!(body_of(b"garbage"), None);
     }
 }

@@ -7,7 +7,9 @@
 use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
-use crate::status::{CommitLatency, MqttStatus, StatusReport, TopicStatus, UplinkReport};
+use crate::status::{
+    CommitLatency, DeviceStatus, MqttStatus, StatusReport, TopicStatus, UplinkReport,
+};
 
 /// The recorder of this process.
 pub struct Figures {
@@ -51,6 +53,9 @@ impl Figures {
         }
         if let Some(uplink) = &report.uplink {
             set_uplink(uplink);
+        }
+        for device in &report.devices {
+            set_device(device);
         }
         self.handle.run_upkeep();
         self.handle.render() + &commit_histogram(&storage.commit_latency)
@@ -137,7 +142,46 @@ fn set_uplink(uplink: &UplinkReport) {
     }
 }
 
+fn set_device(device: &DeviceStatus) {
+    let labels = [
+        ("device", device.name.clone()),
+        ("protocol", device.protocol.clone()),
+    ];
+    let is_up = matches!(device.state.as_str(), "connected" | "degraded");
+    gauge!("forebay_device_up", &labels).set(f64::from(u8::from(is_up)));
+    let is_degraded = device.state == "degraded";
+    gauge!("forebay_device_degraded", &labels).set(f64::from(u8::from(is_degraded)));
+    gauge!("forebay_device_alarms", &labels).set(device.alarms.len() as f64);
+    gauge!("forebay_device_tags", &labels).set(device.tags as f64);
+    counter!("forebay_device_readings_total", &labels).absolute(device.readings);
+    counter!("forebay_device_requests_total", &labels).absolute(device.requests);
+    counter!("forebay_device_errors_total", &labels).absolute(device.errors);
+    counter!("forebay_device_reconnects_total", &labels).absolute(device.reconnects);
+    if let Some(newest) = device.last_reading_ms {
+        let seconds = newest as f64 / 1e3;
+        gauge!("forebay_device_last_reading_timestamp_seconds", &labels).set(seconds);
+    }
+}
+
 fn describe() {
+    describe_gauge!("forebay_device_up", "Whether the device answers");
+    describe_gauge!(
+        "forebay_device_degraded",
+        "Whether something of the device does not work"
+    );
+    describe_gauge!("forebay_device_alarms", "Alarms that need a person");
+    describe_gauge!("forebay_device_tags", "Tags that are read");
+    describe_counter!("forebay_device_readings_total", "Readings published");
+    describe_counter!("forebay_device_requests_total", "Requests sent");
+    describe_counter!("forebay_device_errors_total", "Requests that failed");
+    describe_counter!(
+        "forebay_device_reconnects_total",
+        "Connections opened after the first"
+    );
+    describe_gauge!(
+        "forebay_device_last_reading_timestamp_seconds",
+        "When the newest reading was taken"
+    );
     describe_gauge!("forebay_info", "The node, its role and version; always 1");
     describe_gauge!("forebay_uptime_seconds", "Seconds since the node was ready");
     describe_gauge!(

@@ -1,5 +1,6 @@
 //! Each endpoint over a socket.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::figures::Figures;
 use super::{Subject, serve};
-use crate::status::{PartitionStatus, StatusReport, TopicStatus};
+use crate::status::{PartitionStatus, ReloadReport, StatusReport, TopicStatus};
 
 struct Sample {
     is_ready: AtomicBool,
@@ -30,6 +31,15 @@ impl Subject for Sample {
         }
     }
 
+    fn reload(&self) -> Pin<Box<dyn Future<Output = ReloadReport> + Send + '_>> {
+        Box::pin(async {
+            ReloadReport {
+                applied: true,
+                ..ReloadReport::default()
+            }
+        })
+    }
+
     fn readiness(&self) -> Result<(), String> {
         if self.is_ready.load(Ordering::Relaxed) {
             Ok(())
@@ -40,10 +50,15 @@ impl Subject for Sample {
 }
 
 async fn get(port: u16, path: &str) -> (String, String) {
+    ask(port, "GET", path, "").await
+}
+
+async fn ask(port: u16, method: &str, path: &str, headers: &str) -> (String, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", port))
         .await
         .expect("the server listens");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n");
     stream
         .write_all(request.as_bytes())
         .await
@@ -93,6 +108,18 @@ async fn the_endpoints_answer_until_the_server_is_stopped() {
     let (_, status) = get(port, "/api/v1/status").await;
     let report: StatusReport = serde_json::from_str(&status).expect("the status is JSON");
     assert_eq!(report, subject.report());
+    // A web page of another origin cannot send this header without asking.
+    let (refused, _) = ask(port, "POST", "/api/v1/reload", "").await;
+    assert_eq!(refused, "HTTP/1.1 415 Unsupported Media Type");
+    let kind = "Content-Type: application/json\r\n";
+    let (reloaded, report) = ask(port, "POST", "/api/v1/reload", kind).await;
+    assert_eq!(reloaded, "HTTP/1.1 200 OK");
+    let report: ReloadReport = serde_json::from_str(&report).expect("the answer is JSON");
+    assert!(report.applied);
+    assert_eq!(
+        get(port, "/api/v1/reload").await.0,
+        "HTTP/1.1 405 Method Not Allowed"
+    );
     assert_eq!(get(port, "/nothing").await.0, "HTTP/1.1 404 Not Found");
 
     stop.send(()).expect("the server waits");

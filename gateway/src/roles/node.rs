@@ -1,5 +1,6 @@
 //! A running node as the HTTP endpoints see it.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
@@ -7,12 +8,14 @@ use std::time::{Instant, SystemTime};
 use forebay_storage::{GapReason, Storage};
 use forebay_uplink::Uplink;
 
+use super::reload::Reloader;
 use crate::config::Config;
+use crate::devices::{Devices, HealthSnapshot};
 use crate::http::Subject;
 use crate::mqtt;
 use crate::status::{
-    CommitLatency, GapStatus, Listeners, MqttLimited, MqttStatus, PartitionStatus, StatusReport,
-    StorageStatus, TopicStatus, UplinkPartition, UplinkReport,
+    CommitLatency, DeviceStatus, GapStatus, Listeners, MqttLimited, MqttStatus, PartitionStatus,
+    ReloadReport, StatusReport, StorageStatus, TopicStatus, UplinkPartition, UplinkReport,
 };
 
 /// The parts of a node, held for as long as it runs.
@@ -22,6 +25,8 @@ pub struct Node {
     storage: Storage,
     uplink: Option<Arc<Uplink>>,
     mqtt: Option<Arc<mqtt::Stats>>,
+    devices: Option<Arc<Devices>>,
+    reloader: Arc<Reloader>,
     started: Instant,
     is_stopping: AtomicBool,
 }
@@ -35,6 +40,8 @@ impl Node {
         storage: Storage,
         uplink: Option<Arc<Uplink>>,
         mqtt: Option<Arc<mqtt::Stats>>,
+        devices: Option<Arc<Devices>>,
+        reloader: Arc<Reloader>,
     ) -> Self {
         Self {
             config,
@@ -42,6 +49,8 @@ impl Node {
             storage,
             uplink,
             mqtt,
+            devices,
+            reloader,
             started: Instant::now(),
             is_stopping: AtomicBool::new(false),
         }
@@ -101,6 +110,10 @@ impl Subject for Node {
             topics: self.topics(),
             uplink: self.uplink.as_deref().map(uplink_report),
             mqtt: self.mqtt.as_deref().map(mqtt_status),
+            devices: match &self.devices {
+                Some(devices) => devices.healths().into_iter().map(device_status).collect(),
+                None => Vec::new(),
+            },
         }
     }
 
@@ -110,6 +123,26 @@ impl Subject for Node {
         } else {
             Ok(())
         }
+    }
+
+    fn reload(&self) -> Pin<Box<dyn Future<Output = ReloadReport> + Send + '_>> {
+        Box::pin(self.reloader.reload())
+    }
+}
+
+fn device_status(health: HealthSnapshot) -> DeviceStatus {
+    DeviceStatus {
+        name: health.name,
+        protocol: health.protocol.to_owned(),
+        state: health.state.name().to_owned(),
+        reason: health.reason,
+        alarms: health.alarms.into_values().collect(),
+        tags: health.tags,
+        readings: health.readings,
+        requests: health.requests,
+        errors: health.errors,
+        reconnects: health.reconnects,
+        last_reading_ms: health.last_reading_ms,
     }
 }
 

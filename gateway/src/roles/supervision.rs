@@ -5,12 +5,15 @@ use std::fs;
 use std::future;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_storage::Storage;
 use sd_notify::NotifyState;
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::reload::Reloader;
 
 /// The file in the data directory that names the ports that were bound.
 pub const PORTS_FILE: &str = "ports.json";
@@ -75,6 +78,35 @@ impl StopRequests {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
             () = stdin_close(self.watches_stdin) => "standard input closed",
+        }
+    }
+}
+
+/// Asks for the configuration to be read again at each SIGHUP.
+pub struct ReloadRequests {
+    hangup: Signal,
+}
+
+impl ReloadRequests {
+    /// Takes over the signal, which would end the process otherwise.
+    ///
+    /// # Errors
+    /// The signal cannot be listened to.
+    pub fn listen() -> io::Result<Self> {
+        let hangup = signal(SignalKind::hangup())?;
+        Ok(Self { hangup })
+    }
+
+    /// Reloads for as long as it is polled, and tells systemd (Type=notify-reload
+    /// of sd_notify(3)).
+    pub async fn serve(mut self, reloader: Arc<Reloader>) {
+        while self.hangup.recv().await.is_some() {
+            let mut states = vec![NotifyState::Reloading];
+            states.extend(NotifyState::monotonic_usec_now());
+            notify(&states);
+            // What it did is in the log.
+            reloader.reload().await;
+            notify(&[NotifyState::Ready]);
         }
     }
 }

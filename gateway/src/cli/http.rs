@@ -1,0 +1,124 @@
+//! What commands ask a node over HTTP.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::CommandError;
+use crate::config::{HostPort, names};
+
+/// The node answers from memory, and a reload waits for devices to stop; more
+/// than this means that it hangs.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A report of 1,000 topics with 1,000 partitions would be some 100 MB; what a
+/// person looks at is far smaller.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
+
+/// An HTTP answer.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The status code.
+    pub code: u16,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+        let code = bytes.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
+        Some(Self {
+            code: std::str::from_utf8(code).ok()?.parse().ok()?,
+            body: bytes[end + 4..].to_vec(),
+        })
+    }
+
+    /// The body of an answer 200.
+    ///
+    /// # Errors
+    /// Any other answer, with its words.
+    pub fn success(self, address: &HostPort) -> Result<Vec<u8>, CommandError> {
+        if self.code == 200 {
+            return Ok(self.body);
+        }
+        let words = String::from_utf8_lossy(&self.body);
+        let (code, words) = (self.code, words.trim());
+        let sentence = format!("{address} answered {code}: {words}");
+        Err(CommandError::Usage(sentence))
+    }
+}
+
+/// Makes one HTTP/1.1 request without a body.
+///
+/// # Errors
+/// Nobody answers in HTTP.
+pub async fn ask(address: &HostPort, method: &str, path: &str) -> Result<Answer, CommandError> {
+    let exchange = async {
+        let mut stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
+             Content-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream
+            .take(ANSWER_BYTES_MAX)
+            .read_to_end(&mut answer)
+            .await?;
+        Ok::<_, io::Error>(answer)
+    };
+    let answer = match timeout(ANSWER_TIMEOUT, exchange).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            return Err(CommandError::Usage(format!(
+                "nothing listens on {address} (connection refused); is forebay running, and is that its [http] listen address?"
+            )));
+        }
+        Ok(Err(error)) => {
+            return Err(CommandError::Usage(format!(
+                "cannot ask {address}: {error}"
+            )));
+        }
+        Err(_) => {
+            return Err(CommandError::Usage(format!(
+                "{address} did not answer within {} s",
+                ANSWER_TIMEOUT.as_secs()
+            )));
+        }
+    };
+    Answer::parse(&answer)
+        .ok_or_else(|| CommandError::Usage(format!("{address} does not answer in HTTP")))
+}
+
+/// Parses `host:port`; a bare host gets the HTTP port.
+pub fn parse_http_address(text: &str) -> Result<HostPort, String> {
+    names::host_port(text)
+        .or_else(|| names::host_port(&format!("{text}:8080")))
+        .ok_or_else(|| "expected host:port, such as 127.0.0.1:8080".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_has_a_code_and_a_body() {
+        let answer = Answer::parse(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n{}").unwrap();
+        assert_eq!(
+            (answer.code, answer.body.as_slice()),
+            (200, b"{}".as_slice())
+        );
+        let address = HostPort {
+            host: "hub".to_owned(),
+            port: 8080,
+        };
+        let refused = Answer::parse(b"HTTP/1.1 503 no\r\n\r\nstopping\n").unwrap();
+        let error = refused.success(&address).unwrap_err();
+        assert_eq!(error.to_string(), "hub:8080 answered 503: stopping");
+        assert_eq!(Answer::parse(b"garbage"), None);
+    }
+}
