@@ -29,6 +29,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use crate::ingest::routes::Durability;
 pub use limits::MqttLimits;
 pub use mistake::{ConfigError, Mistake};
 pub use modbus::{Modbus, ModbusTag, ModbusWrite};
@@ -192,6 +193,9 @@ pub struct Route {
     pub partitions: u32,
     /// The record key, with `{name}` for a named level. `None`: the whole path.
     pub key: Option<String>,
+    /// Where MQTT publishes are kept. With [`Durability::Memory`] there is no
+    /// topic and its name is empty.
+    pub durability: Durability,
 }
 
 /// `[uplink]`.

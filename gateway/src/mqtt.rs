@@ -15,6 +15,7 @@ mod connection;
 mod dispatch;
 mod feeds;
 mod limits;
+mod live;
 pub mod message;
 mod node;
 pub(crate) mod retained;

@@ -383,6 +383,7 @@ fn routes(config: &Config) -> Result<Arc<Routes>, NodeError> {
             topic: route.topic.clone(),
             key: route.key.clone(),
             partitions: route.partitions,
+            durability: route.durability,
         })
         .collect();
     let routes = Routes::new(&specs).map_err(|errors| {

@@ -15,6 +15,8 @@ mod delivering;
 mod hostile;
 #[path = "mqtt/limits.rs"]
 mod limits;
+#[path = "mqtt/memory.rs"]
+mod memory;
 #[path = "mqtt/options.rs"]
 mod options;
 #[path = "mqtt/publishing.rs"]

@@ -3,7 +3,7 @@
 use super::names::{check_filter, check_key, check_site, check_topic, host_port};
 use super::quantity::rate;
 use super::section::Section;
-use super::{Route, Uplink, UplinkTopic, defaults};
+use super::{Durability, Route, Uplink, UplinkTopic, defaults};
 
 /// Reads every `[[route]]` and closes the list with the default route. The
 /// flag says whether the file has any.
@@ -55,6 +55,7 @@ pub(super) fn routes(root: &Section<'_>) -> (Vec<Route>, bool) {
             topic: defaults::ROUTE_TOPIC.to_owned(),
             partitions,
             key: None,
+            durability: Durability::Log,
         });
     }
     (routes, has_routes)
@@ -79,14 +80,34 @@ fn route(section: &Section<'_>) -> Option<Route> {
         Some(names) => check_key(text, names).map(|()| text.to_owned()),
         None => Ok(text.to_owned()),
     });
+    const DURABILITY: &str = "expected \"log\" or \"memory\"";
+    let durability = section.text("durability", DURABILITY, |text| match text {
+        "log" => Ok(Durability::Log),
+        "memory" => Ok(Durability::Memory),
+        _ => Err(DURABILITY.to_owned()),
+    });
+    let durability = durability.unwrap_or_default();
     section.missing("filter", FILTER);
-    section.missing("topic", TOPIC);
+    if durability == Durability::Log {
+        section.missing("topic", TOPIC);
+    } else {
+        for unused in ["topic", "key", "partitions"] {
+            if section.has(unused) {
+                section.mistake(unused, "expected none on a route with durability = \"memory\", whose publishes are in no log topic");
+            }
+        }
+    }
     section.finish();
+    let topic = match durability {
+        Durability::Log => topic?,
+        Durability::Memory => String::new(),
+    };
     Some(Route {
         filter: filter?.0,
-        topic: topic?,
+        topic,
         partitions,
         key,
+        durability,
     })
 }
 

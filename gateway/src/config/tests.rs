@@ -36,6 +36,7 @@ fn the_shortest_file_has_loopback_defaults() {
         topic: "readings".to_owned(),
         partitions: 1,
         key: None,
+        durability: Durability::Log,
     };
     assert_eq!(config.routes, [default_route]);
 }

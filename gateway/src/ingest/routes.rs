@@ -36,6 +36,19 @@ pub struct RouteSpec {
     pub key: Option<String>,
     /// Partitions of the topic when it is created.
     pub partitions: u32,
+    /// Where MQTT publishes on it are kept. With [`Durability::Memory`] the
+    /// topic, key and partitions are of no use.
+    pub durability: Durability,
+}
+
+/// Where MQTT publishes are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// In the log, before they are acknowledged.
+    #[default]
+    Log,
+    /// Nowhere: connected subscribers get them.
+    Memory,
 }
 
 /// Why a route cannot be used.
@@ -124,6 +137,7 @@ struct Route {
     topic: Vec<Piece>,
     key: Option<Vec<Piece>>,
     partitions: u32,
+    is_memory: bool,
 }
 
 /// The named levels of a filter with their positions.
@@ -133,6 +147,7 @@ type Names = Vec<(String, usize)>;
 #[derive(Clone, Debug)]
 pub struct Routes {
     routes: Vec<Route>,
+    has_memory: bool,
 }
 
 impl Default for Routes {
@@ -143,7 +158,9 @@ impl Default for Routes {
                 topic: vec![Piece::Text(DEFAULT_TOPIC.to_owned())],
                 key: None,
                 partitions: DEFAULT_PARTITIONS,
+                is_memory: false,
             }],
+            has_memory: false,
         }
     }
 }
@@ -167,17 +184,31 @@ impl Routes {
         }
         routes.extend(Self::default().routes);
         if errors.is_empty() {
-            Ok(Self { routes })
+            let has_memory = routes.iter().any(|route| route.is_memory);
+            Ok(Self { routes, has_memory })
         } else {
             Err(errors)
         }
     }
 
-    /// The destination of `path`, a topic name without wildcards.
+    /// Whether MQTT publishes on `path` are kept in no log: its first route
+    /// says so.
+    pub fn is_memory(&self, path: &str) -> bool {
+        if !self.has_memory {
+            return false;
+        }
+        let levels: Vec<&str> = path.split('/').collect();
+        let first = self.routes.iter().find(|route| route.matches(&levels));
+        first.is_some_and(|route| route.is_memory)
+    }
+
+    /// The destination of `path`, a topic name without wildcards. Routes to
+    /// memory are passed over: what comes here is to be kept, like the readings
+    /// of devices.
     pub fn resolve(&self, path: &str) -> Destination {
         let levels: Vec<&str> = path.split('/').collect();
         for route in &self.routes {
-            if route.matches(&levels) {
+            if !route.is_memory && route.matches(&levels) {
                 return route.destination(&levels);
             }
         }
@@ -195,7 +226,7 @@ impl Routes {
     pub fn covers_topic(&self, name: &str) -> bool {
         self.routes
             .iter()
-            .any(|route| template_matches(&route.topic, name))
+            .any(|route| !route.is_memory && template_matches(&route.topic, name))
     }
 
     /// True when a path that matches the subscription `filter` can be found in
@@ -209,7 +240,9 @@ impl Routes {
             return false;
         }
         self.routes.iter().any(|route| {
-            template_matches(&route.topic, name) && levels_overlap(&route.levels, filter)
+            !route.is_memory
+                && template_matches(&route.topic, name)
+                && levels_overlap(&route.levels, filter)
         })
     }
 
@@ -232,6 +265,15 @@ impl Routes {
 impl Route {
     fn compile(spec: &RouteSpec) -> Result<Self, RouteError> {
         let (levels, names) = compile_filter(&spec.filter)?;
+        if spec.durability == Durability::Memory {
+            return Ok(Self {
+                levels,
+                topic: Vec::new(),
+                key: None,
+                partitions: DEFAULT_PARTITIONS,
+                is_memory: true,
+            });
+        }
         if spec.partitions == 0 || spec.partitions > PARTITIONS_MAX {
             return Err(RouteError::Partitions {
                 filter: spec.filter.clone(),
@@ -263,6 +305,7 @@ impl Route {
             topic,
             key,
             partitions: spec.partitions,
+            is_memory: false,
         })
     }
 

@@ -10,6 +10,8 @@
 //! Positions only cover what is durable, because partitions are read up to
 //! their high watermark.
 
+mod folding;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +22,10 @@ use forebay_storage::{ReadError, Storage};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Notify, mpsc};
 
+pub use folding::{Delivery, Folded, Grant};
+
 use super::feeds::{Feed, FeedId, FeedKey, Feeds, detach, read_page};
+use super::live::LiveQueue;
 use super::message::Message;
 use crate::ingest::routes::Routes;
 
@@ -41,82 +46,11 @@ const REFRESH_INTERVAL: Duration = Duration::from_millis(50);
 /// Names a connected session.
 pub type SubscriberId = u64;
 
-/// What a subscription asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Grant {
-    /// Whose subscription it is.
-    pub subscriber: SubscriberId,
-    /// Highest quality of service.
-    pub qos: u8,
-    /// MQTT 5 subscription identifier.
-    pub identifier: Option<u32>,
-    /// Whether the publisher's retain flag is kept (section 3.8.3.1).
-    pub retain_as_published: bool,
-    /// Whether the subscriber's own messages are left out (section 3.8.3.1).
-    pub no_local: bool,
-}
-
-impl Grant {
-    /// Whether the subscription of `client` is for such a message.
-    pub fn admits(&self, message: &Message, client: &str) -> bool {
-        !(self.no_local && message.is_from(client))
-    }
-}
-
-/// A message on its way to one session.
-#[derive(Clone, Debug)]
-pub struct Delivery {
-    /// The partition it was read from.
-    pub feed: FeedId,
-    /// Its offset there.
-    pub offset: u64,
-    /// The group of a shared subscription that it comes from; 0 for none.
-    pub group: u32,
-    /// The message, shared between the sessions that get it.
-    pub message: Arc<Message>,
-    /// The smaller of the publish's quality of service and the largest that
-    /// the matching subscriptions ask for.
-    pub qos: u8,
-    /// The retain flag to send.
-    pub retain: bool,
-    /// Identifiers of the matching subscriptions.
-    pub identifiers: Vec<u32>,
-}
-
-/// The subscriptions of one session that match one message, folded into one
-/// delivery (section 3.3.4: deliver once with the maximum QoS).
-#[derive(Clone, Debug, Default)]
-pub struct Folded {
-    qos: u8,
-    retain: bool,
-    identifiers: Vec<u32>,
-}
-
-impl Folded {
-    /// Adds a matching subscription.
-    pub fn add(&mut self, grant: &Grant, message: &Message) {
-        self.qos = self.qos.max(grant.qos.min(message.qos));
-        self.retain |= grant.retain_as_published && message.retain;
-        self.identifiers.extend(grant.identifier);
-    }
-
-    /// The delivery of `message` at its place.
-    pub fn delivery(self, feed: FeedId, offset: u64, message: Arc<Message>) -> Delivery {
-        Delivery {
-            feed,
-            offset,
-            group: 0,
-            message,
-            qos: self.qos,
-            retain: self.retain,
-            identifiers: self.identifiers,
-        }
-    }
-}
-
 struct Subscriber {
     client: Arc<str>,
     queue: mpsc::Sender<Delivery>,
+    /// `None` for a group, which takes everything from its queue.
+    live: Option<Arc<LiveQueue>>,
     wake: Arc<Notify>,
     filters: BTreeMap<TopicFilter, Grant>,
     /// The partitions that its filters reach.
@@ -150,6 +84,8 @@ struct State {
     interest: Vec<usize>,
     tree: SubscriptionTree<Grant>,
     subscribers: HashMap<SubscriberId, Subscriber>,
+    /// Messages of memory topics so far; tells them apart.
+    live_count: u64,
 }
 
 struct Signal {
@@ -224,6 +160,7 @@ impl Dispatch {
         id: SubscriberId,
         client: Arc<str>,
         queue: mpsc::Sender<Delivery>,
+        live: Option<Arc<LiveQueue>>,
         wake: Arc<Notify>,
         subscriptions: Vec<Subscription>,
         cursors: &HashMap<FeedKey, u64>,
@@ -234,6 +171,7 @@ impl Dispatch {
         let subscriber = Subscriber {
             client,
             queue,
+            live,
             wake,
             filters: BTreeMap::new(),
             places: BTreeMap::new(),
@@ -351,6 +289,31 @@ impl Dispatch {
                 let _ = subscriber.queue.try_send(delivery);
             }
         }
+    }
+
+    /// Hands a message of a memory topic to the sessions that want it now, and
+    /// returns how many messages were missed by one that does not keep up.
+    pub fn publish_live(&self, message: &Message) -> u64 {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let found = state.matching(message);
+        if found.is_empty() {
+            return 0;
+        }
+        let shared = Arc::new(detach(message));
+        state.live_count += 1;
+        let mut missed = 0;
+        for (id, folded) in found {
+            let Some(subscriber) = state.subscribers.get(&id) else {
+                continue;
+            };
+            let delivery = folded.delivery(UNLOGGED_FEED, state.live_count, Arc::clone(&shared));
+            missed += match &subscriber.live {
+                Some(live) => live.push(delivery),
+                None => u64::from(subscriber.queue.try_send(delivery).is_err()),
+            };
+        }
+        missed
     }
 
     /// Number of subscriptions of connected sessions.

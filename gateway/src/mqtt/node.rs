@@ -1,6 +1,7 @@
 //! What all connections of a node share, and the append of one message.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use forebay_mqtt::{ReasonCode, TopicName};
@@ -90,11 +91,7 @@ impl Node {
                 // The topic was deleted: the route makes it anew.
                 Err(Attempt::Append(AppendError::Deleted)) => self.ingest.forget(path),
                 Err(Attempt::Append(error)) => return Err(self.refuse(&error)),
-                Err(Attempt::Retain(error)) => {
-                    count(&self.stats.refused_quota);
-                    tracing::warn!(path, %error, "retained publish refused");
-                    return Err(Refusal::Reason(ReasonCode::QuotaExceeded));
-                }
+                Err(Attempt::Retain(error)) => return Err(self.not_retained(&error)),
             }
         }
         Err(Refusal::Reason(ReasonCode::UnspecifiedError))
@@ -119,6 +116,37 @@ impl Node {
             bucket.take(now, 1);
         }
         may
+    }
+
+    /// Publishes on a memory topic: to the sessions that are connected, and to
+    /// no log. A retained message is kept in the state all the same
+    /// \[MQTT-3.3.1-5\]; then the ticket is what its acknowledgement waits for.
+    ///
+    /// # Errors
+    /// Only for a retained message, see [`Refusal`]; nothing was published.
+    pub fn publish_live(&self, message: &Message) -> Result<Option<Ticket>, Refusal> {
+        let mut ticket = None;
+        if message.retain {
+            let mut transaction = Transaction::new();
+            let staged = self.retained.stage(message, &mut transaction);
+            let staged = staged.map_err(|error| self.not_retained(&error))?;
+            let committed = self.storage.commit(transaction);
+            ticket = Some(committed.map_err(|error| self.refuse(&error))?.ticket);
+            self.retained.apply(&message.path, staged);
+        }
+        count(&self.stats.publishes_in[usize::from(message.qos.min(2))]);
+        let missed = self.dispatch.publish_live(message);
+        if missed > 0 {
+            let counter = &self.stats.deliveries_missed;
+            counter.fetch_add(missed, Ordering::Relaxed);
+        }
+        Ok(ticket)
+    }
+
+    fn not_retained(&self, error: &RetainError) -> Refusal {
+        count(&self.stats.refused_quota);
+        tracing::warn!(%error, "retained publish refused");
+        Refusal::Reason(ReasonCode::QuotaExceeded)
     }
 
     /// Creates a topic that a route names, off the async threads. False when it

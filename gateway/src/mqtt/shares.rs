@@ -209,7 +209,7 @@ impl Shares {
         let waking = Arc::clone(&wake);
         let id = group.subscriber;
         self.dispatch
-            .attach(id, nobody, sender, waking, known, &cursors);
+            .attach(id, nobody, sender, None, waking, known, &cursors);
         if dormant.is_none() {
             self.dispatch.subscribe(id, subscription);
         }

@@ -29,6 +29,7 @@ pub struct Stats {
     pub(super) deliveries_lost: AtomicU64,
     pub(super) deliveries_dropped: AtomicU64,
     pub(super) deliveries_expired: AtomicU64,
+    pub(super) deliveries_missed: AtomicU64,
     pub(super) backpressure: AtomicU64,
     pub(super) refused_full: AtomicU64,
     pub(super) refused_quota: AtomicU64,
@@ -89,6 +90,8 @@ pub struct StatsSnapshot {
     pub deliveries_dropped: u64,
     /// Messages that expired before they could be sent.
     pub deliveries_expired: u64,
+    /// Messages of memory topics that a session was too slow for.
+    pub deliveries_missed: u64,
     /// Times that a connection was not read because the disk was behind.
     pub backpressure: u64,
     /// Publishes that were refused.
@@ -168,6 +171,7 @@ impl Stats {
             deliveries_lost: read(&self.deliveries_lost),
             deliveries_dropped: read(&self.deliveries_dropped),
             deliveries_expired: read(&self.deliveries_expired),
+            deliveries_missed: read(&self.deliveries_missed),
             backpressure: read(&self.backpressure),
             refused: RefusedPublishes {
                 full: read(&self.refused_full),

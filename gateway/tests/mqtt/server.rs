@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use forebay_gateway::ingest::routes::{RouteSpec, Routes};
+use forebay_gateway::ingest::routes::{Durability, RouteSpec, Routes};
 use forebay_gateway::mqtt::message::Message;
 use forebay_gateway::mqtt::{Listeners, MqttConfig, MqttContext, Stats, serve};
 use forebay_gateway::readings::Publisher;
@@ -47,12 +47,22 @@ impl Server {
         if !threads {
             create_readings(&storage);
         }
-        let routes = Routes::new(&[RouteSpec {
-            filter: "plant/{site}/#".to_owned(),
-            topic: "plant.{site}".to_owned(),
-            key: None,
-            partitions: 4,
-        }]);
+        let routes = Routes::new(&[
+            RouteSpec {
+                filter: "plant/{site}/#".to_owned(),
+                topic: "plant.{site}".to_owned(),
+                key: None,
+                partitions: 4,
+                durability: Durability::Log,
+            },
+            RouteSpec {
+                filter: "memory/#".to_owned(),
+                topic: String::new(),
+                key: None,
+                partitions: 1,
+                durability: Durability::Memory,
+            },
+        ]);
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = tcp.local_addr().unwrap();
         let over_http = TcpListener::bind("127.0.0.1:0").await.unwrap();

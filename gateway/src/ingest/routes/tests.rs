@@ -2,6 +2,7 @@ use super::*;
 
 fn spec(filter: &str, topic: &str, key: Option<&str>) -> RouteSpec {
     RouteSpec {
+        durability: Durability::Log,
         filter: filter.to_owned(),
         topic: topic.to_owned(),
         key: key.map(str::to_owned),
@@ -136,4 +137,26 @@ fn murmur2_agrees_with_kafka() {
     for (key, expected) in cases {
         assert_eq!(murmur2(key) as i32, expected, "{key:?}");
     }
+}
+
+#[test]
+fn a_memory_route_takes_its_paths_out_of_the_log_when_it_is_the_first() {
+    let memory = RouteSpec {
+        durability: Durability::Memory,
+        ..spec("+/reply/#", "", None)
+    };
+    let first = spec("kept/#", "kept", None);
+    let routes = routes(&[first, memory, spec("plant/#", "plant", None)]);
+    assert!(routes.is_memory("plant/reply/7"));
+    assert!(!routes.is_memory("kept/reply/7"));
+    assert!(!routes.is_memory("plant/7"));
+    assert!(!routes.is_memory("$SYS/reply/7"));
+    // What is to be kept all the same goes on to the next route.
+    assert_eq!(routes.resolve("plant/reply/7").topic, "plant");
+    assert!(
+        !routes
+            .fixed_topics()
+            .iter()
+            .any(|(name, _)| name.is_empty())
+    );
 }

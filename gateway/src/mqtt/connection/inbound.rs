@@ -24,6 +24,9 @@ impl<S: ByteStream> Connection<S> {
     pub(super) async fn publish(&mut self, token: Option<Token>, publish: Publish) -> bool {
         let message = self.message(&publish);
         self.count_publish(&message);
+        if self.node.ingest.routes().is_memory(message.path.as_str()) {
+            return self.publish_live(token, message, publish);
+        }
         let received = match (publish.packet_id, &self.opened) {
             (Some(packet_id), Some(opened)) if message.qos == 2 && opened.is_persistent() => Some(
                 record::received_key(opened.claim.client(), packet_id.value()),
@@ -72,6 +75,30 @@ impl<S: ByteStream> Connection<S> {
         {
             count(&self.node.stats.throttled);
         }
+    }
+
+    /// Publishes on a memory topic. Nothing of it is on disk, so it is
+    /// acknowledged at once; a QoS 2 packet id is known as long as the
+    /// connection. False when a retained copy has to wait for the storage.
+    fn publish_live(&mut self, token: Option<Token>, message: Message, publish: Publish) -> bool {
+        match (self.node.publish_live(&message), token) {
+            (Ok(Some(ticket)), Some(token)) => {
+                self.wait_for(ticket, Waiting::Acknowledge(token));
+            }
+            (Ok(None), Some(token)) => self.acknowledge(token),
+            (Err(Refusal::Later), _) => {
+                self.is_repeated = true;
+                self.blocked = Some(Effect::Publish { token, publish });
+                return false;
+            }
+            (Err(Refusal::Closing), _) => self.machine.shut_down(Instant::now()),
+            (Err(Refusal::Reason(reason)), Some(token)) => self.refuse(token, reason),
+            (Err(Refusal::Missing(_)), Some(token)) => {
+                self.refuse(token, ReasonCode::UnspecifiedError);
+            }
+            (Ok(_) | Err(_), None) => {}
+        }
+        true
     }
 
     /// Forgets a received QoS 2 packet id. False when the storage pushes back.

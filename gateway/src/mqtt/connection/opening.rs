@@ -168,7 +168,16 @@ impl<S: ByteStream> Connection<S> {
         let dispatch = &self.node.dispatch;
         let wake = Arc::clone(&subscriber.wake);
         let client = Arc::clone(opened.claim.client());
-        dispatch.attach(id, client, sender, wake, subscriptions.clone(), &cursors);
+        let live = Some(Arc::clone(&subscriber.live));
+        dispatch.attach(
+            id,
+            client,
+            sender,
+            live,
+            wake,
+            subscriptions.clone(),
+            &cursors,
+        );
         for (record, subscription) in records.iter().zip(subscriptions) {
             let places = record.starts.iter();
             let starts = places.filter_map(|p| Some((dispatch.find(&p.key()?)?, p.offset)));

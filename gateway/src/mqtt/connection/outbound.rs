@@ -21,6 +21,7 @@ use super::sharing::{Sharing, cursor, feed_of, shared_arrives};
 use super::{Connection, Event, Waiting};
 use crate::mqtt::dispatch::{Delivery, Folded, Grant, SubscriberId, UNLOGGED_FEED};
 use crate::mqtt::feeds::{FeedId, Page, detach, read_page};
+use crate::mqtt::live::LiveQueue;
 use crate::mqtt::node::now_ms;
 use crate::mqtt::sessions::record::{PlaceRecord, StoredSession};
 use crate::mqtt::stats::count;
@@ -51,6 +52,8 @@ pub(super) struct Subscriber {
     pub id: SubscriberId,
     /// Notified when it falls behind.
     pub wake: Arc<Notify>,
+    /// Messages of memory topics.
+    pub live: Arc<LiveQueue>,
     queue: mpsc::Receiver<Delivery>,
     is_behind: bool,
 }
@@ -91,6 +94,7 @@ impl Subscriber {
         Self {
             id,
             wake: Arc::default(),
+            live: Arc::default(),
             queue,
             is_behind: true,
         }
@@ -197,6 +201,7 @@ pub(super) async fn arrives(
             subscriber.is_behind = true;
             Event::Behind
         }
+        () = subscriber.live.arrived(), if takes => Event::Arrived(None),
         Some(delivery) = subscriber.queue.recv(), if takes => Event::Arrived(Some(delivery)),
         Some(delivery) = shared_arrives(sharing), if takes => Event::Arrived(Some(delivery)),
         else => std::future::pending().await,
@@ -249,6 +254,12 @@ impl<S: ByteStream> Connection<S> {
         let Some(subscriber) = &mut self.outbound.subscriber else {
             return false;
         };
+        // What is in no log comes first: it is there because it is urgent.
+        while self.outbound.pending.len() < PENDING_LEN_MAX
+            && let Some(delivery) = subscriber.live.pop()
+        {
+            self.outbound.pending.push_back(delivery);
+        }
         if let Some(sharing) = &mut self.outbound.sharing {
             sharing.drain(&mut self.outbound.pending);
         }

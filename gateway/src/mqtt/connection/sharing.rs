@@ -9,7 +9,7 @@ use forebay_mqtt::{Qos, ReasonCode, TopicFilter};
 use tokio::sync::mpsc;
 
 use super::Connection;
-use crate::mqtt::dispatch::{Delivery, Folded, Grant};
+use crate::mqtt::dispatch::{Delivery, Folded, Grant, UNLOGGED_FEED};
 use crate::mqtt::feeds::FeedId;
 use crate::mqtt::message::Message;
 use crate::mqtt::sessions::record::{Changes, SubscriptionRecord};
@@ -199,6 +199,9 @@ impl<S: ByteStream> Connection<S> {
         let sharing = self.outbound.sharing.as_ref()?;
         let group = sharing.groups.get(&group_of(cursor))?;
         let feed = feed_of(cursor);
+        if feed == UNLOGGED_FEED {
+            return None;
+        }
         let key = self.node.dispatch.feed(feed).key;
         group.take(feed, &key, cursor.position)
     }

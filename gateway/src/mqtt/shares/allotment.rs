@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 
 use tokio::sync::mpsc;
 
-use crate::mqtt::dispatch::Delivery;
+use crate::mqtt::dispatch::{Delivery, UNLOGGED_FEED};
 use crate::mqtt::feeds::FeedId;
 
 /// Messages read ahead of the members' room.
@@ -277,10 +277,11 @@ impl Allotment {
         of_feed.map(|d| d.offset).min()
     }
 
-    /// Messages of QoS 1 and 2 that are out or returned.
+    /// Messages of QoS 1 and 2 that are out or returned, and in the log.
     pub fn unfinished(&self) -> Vec<(FeedId, u64)> {
         let out = self.out.values().map(|out| &out.delivery);
-        let kept = self.returned.iter().chain(out).filter(|d| d.qos > 0);
+        let kept = self.returned.iter().chain(out);
+        let kept = kept.filter(|d| d.qos > 0 && d.feed != UNLOGGED_FEED);
         kept.map(|d| (d.feed, d.offset)).collect()
     }
 
