@@ -26,7 +26,7 @@ struct Noting {
     name: &'static str,
     tags: u32,
     panics: bool,
-    events: mpsc::UnboundedSender<Event>,
+    events: mpsc::Sender<Event>,
 }
 
 impl PartialEq for Noting {
@@ -34,6 +34,9 @@ impl PartialEq for Noting {
         (self.name, self.tags) == (other.name, other.tags)
     }
 }
+
+/// Events that wait for the test at most; a test has fewer.
+const EVENTS: usize = 64;
 
 static TASKS: AtomicU64 = AtomicU64::new(0);
 
@@ -45,7 +48,7 @@ fn run(
     Box::pin(async move {
         let task = TASKS.fetch_add(1, Ordering::SeqCst);
         let first = Arc::clone(&config.borrow_and_update());
-        let note = |event| first.events.send(event).expect("the test listens");
+        let note = |event| first.events.try_send(event).expect("the test listens");
         note(Event::Started(first.name.to_owned(), task));
         assert!(!first.panics, "as the test wants it");
         loop {
@@ -82,7 +85,7 @@ fn wanted(devices: &[&Noting]) -> Wanted<Noting> {
 #[tokio::test]
 async fn a_changed_device_is_told_and_the_others_do_not_notice() {
     let (storage, around) = surroundings();
-    let (events, mut seen) = mpsc::unbounded_channel();
+    let (events, mut seen) = mpsc::channel(EVENTS);
     let device = |name, tags| Noting {
         name,
         tags,
@@ -129,7 +132,7 @@ async fn a_changed_device_is_told_and_the_others_do_not_notice() {
 #[tokio::test(start_paused = true)]
 async fn a_device_that_panics_is_started_again() {
     let (storage, around) = surroundings();
-    let (events, mut seen) = mpsc::unbounded_channel();
+    let (events, mut seen) = mpsc::channel(EVENTS);
     let broken = Noting {
         name: "broken",
         tags: 1,
