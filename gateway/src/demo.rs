@@ -4,6 +4,7 @@
 mod audit;
 mod link;
 mod nodes;
+mod plc;
 mod screen;
 mod sensors;
 
@@ -18,6 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use self::audit::{Arrival, Audit};
 use self::link::Link;
 use self::nodes::{Node, NodeError};
+use self::plc::Plc;
 use self::screen::{Row, Screen};
 use self::sensors::Tally;
 use crate::cli::{DemoArgs, EXIT_FAILED};
@@ -53,11 +55,13 @@ enum DemoError {
     },
     #[error("cannot open a loopback port for the link: {0}")]
     Link(std::io::Error),
+    #[error("cannot open a loopback port for the PLC: {0}")]
+    Plc(std::io::Error),
     #[error("cannot wait for Ctrl-C: {0}")]
     Signal(std::io::Error),
     #[error("the hub still lacks {lag} readings after {} s", DRAIN_LIMIT.as_secs())]
     NotDrained { lag: u64 },
-    #[error("a record at {topic}/{partition} offset {offset} is no demo reading")]
+    #[error("a record at {topic}/{partition} offset {offset} is no reading of the demo")]
     Foreign {
         topic: String,
         partition: i32,
@@ -114,15 +118,20 @@ async fn show(args: &DemoArgs, dir: &Path) -> Result<Audit, DemoError> {
     let link = Link::open(hub.ports.kafka())
         .await
         .map_err(DemoError::Link)?;
-    let gateway = Node::start("gateway", dir, &nodes::gateway_config(dir, link.address())).await?;
+    let plc = Plc::start().await.map_err(DemoError::Plc)?;
+    let devices = plc::section(plc.address);
+    let config = nodes::gateway_config(dir, link.address(), &devices);
+    let gateway = Node::start("gateway", dir, &config).await?;
     screen.announce(&format!(
         "A hub (Kafka on {}) and a gateway (MQTT on {}, Kafka on {}, HTTP on {}) run in {}.\n\
-         Four presses publish at QoS 1. The bearing of press-3 is failing.",
+         Four presses publish at QoS 1; the bearing of press-3 is failing.\n\
+         A fifth is polled: press-5 is a PLC on Modbus TCP ({}).",
         hub.ports.kafka(),
         gateway.ports.mqtt(),
         gateway.ports.kafka(),
         gateway.ports.http(),
         dir.display(),
+        plc.address,
     ));
     let tally = Arc::new(Tally::default());
     let mut sensors = sensors::start(gateway.ports.mqtt(), &tally);
@@ -204,10 +213,11 @@ fn report(audit: &Audit, json: bool, screen: &Screen) {
         return;
     }
     screen.announce(&format!(
-        "Audit: {} sent, {} acknowledged, {} arrived at the hub, {} gaps, {} duplicates, {} out of order, {} missing offsets.\n{}",
+        "Audit: {} sent, {} acknowledged, {} arrived at the hub and {} polled readings with them, {} gaps, {} duplicates, {} out of order, {} missing offsets.\n{}",
         audit.sent,
         audit.acknowledged,
         audit.arrived,
+        audit.polled,
         audit.gaps,
         audit.duplicates,
         audit.out_of_order,
@@ -227,10 +237,10 @@ struct View {
     gateway_http: HostPort,
 }
 
-/// What a demo sensor puts into a payload.
+/// What a demo sensor puts into a payload. Polled readings have no number.
 #[derive(Deserialize)]
 struct Payload {
-    seq: u64,
+    seq: Option<u64>,
 }
 
 impl View {

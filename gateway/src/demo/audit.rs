@@ -15,8 +15,9 @@ pub struct Arrival {
     pub offset: u64,
     /// Record key: the MQTT path.
     pub path: String,
-    /// Sequence number that the sensor put into its payload.
-    pub sequence: u64,
+    /// Sequence number that the sensor put into its payload; `None` for a
+    /// reading that was polled.
+    pub sequence: Option<u64>,
 }
 
 /// The numbers a script checks. `gaps` and `duplicates` count readings.
@@ -26,8 +27,11 @@ pub struct Audit {
     pub sent: u64,
     /// Readings that the gateway acknowledged.
     pub acknowledged: u64,
-    /// Readings found at the hub, duplicates included.
+    /// Published readings found at the hub, duplicates included.
     pub arrived: u64,
+    /// Polled readings found at the hub. That none is missing is seen from the
+    /// offsets: the hub's are the gateway's.
+    pub polled: u64,
     /// Acknowledged readings that are missing at the hub.
     pub gaps: u64,
     /// Readings found more than once at the hub.
@@ -54,16 +58,17 @@ impl Audit {
         let mut audit = Audit {
             sent,
             acknowledged,
-            arrived: arrivals.len() as u64,
             ..Audit::default()
         };
         audit.count_offset_gaps(arrivals);
         let mut sequences: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
         for arrival in arrivals {
-            sequences
-                .entry(&arrival.path)
-                .or_default()
-                .push(arrival.sequence);
+            let Some(sequence) = arrival.sequence else {
+                audit.polled += 1;
+                continue;
+            };
+            audit.arrived += 1;
+            sequences.entry(&arrival.path).or_default().push(sequence);
         }
         let mut missing = 0;
         for (path, &count) in sent_per_path {
@@ -114,7 +119,7 @@ mod tests {
                 partition: 0,
                 offset: offset as u64,
                 path: "a".into(),
-                sequence,
+                sequence: Some(sequence),
             })
             .collect()
     }
@@ -149,6 +154,15 @@ mod tests {
     fn a_second_copy_is_a_duplicate_and_a_late_one_is_out_of_order() {
         let audit = audit(3, 3, &[0, 1, 1, 2, 0]);
         assert_eq!((audit.duplicates, audit.out_of_order), (2, 1));
+    }
+
+    #[test]
+    fn a_polled_reading_counts_by_its_offset_alone() {
+        let mut found = arrivals(&[0, 1, 1]);
+        found[1].sequence = None;
+        let audit = Audit::new(&BTreeMap::from([("a".to_owned(), 2)]), 2, &found);
+        assert!(audit.is_clean());
+        assert_eq!((audit.arrived, audit.polled), (2, 1));
     }
 
     #[test]

@@ -159,8 +159,9 @@ pub fn hub_config(dir: &Path) -> String {
     )
 }
 
-/// The gateway's configuration; `link` is where it believes the hub to be.
-pub fn gateway_config(dir: &Path, link: SocketAddr) -> String {
+/// The gateway's configuration; `link` is where it believes the hub to be, and
+/// `devices` are the sections of the machines that it polls.
+pub fn gateway_config(dir: &Path, link: SocketAddr, devices: &str) -> String {
     format!(
         "[node]\nname = \"demo-gateway\"\nrole = \"gateway\"\ndata_dir = {}\n\n\
          [storage]\nretention = {{ time = \"7d\", size = \"1GiB\" }}\n\n\
@@ -169,7 +170,7 @@ pub fn gateway_config(dir: &Path, link: SocketAddr) -> String {
          [http]\nlisten = \"127.0.0.1:0\"\n\n\
          [[route]]\nfilter = \"plant/+/vibration\"\ntopic = \"vibration\"\npartitions = 2\n\n\
          [uplink]\nbootstrap = [\"{link}\"]\nsite = \"{}\"\n\
-         topics = [ {{ name = \"vibration\", priority = 0 }}, {{ name = \"#\", priority = 1 }} ]\n",
+         topics = [ {{ name = \"vibration\", priority = 0 }}, {{ name = \"#\", priority = 1 }} ]\n\n{devices}",
         quoted(&dir.join("gateway")),
         super::SITE,
     )
