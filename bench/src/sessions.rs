@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
+use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -42,10 +43,13 @@ const ANSWERS: [u8; 9] = [0x20, 2, 0, 0, 0x90, 3, 0, 1, 1];
 /// Opens the sessions, each with one subscription, and closes them.
 pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
     let count = setting.sessions.unwrap_or(SESSIONS);
-    raise_file_limit(count as u64 + OTHER_FILES)?;
+    let together = connections_max(count)?.min(count);
     report.fact(
         "load",
-        format!("{count} persistent sessions with one QoS 1 subscription each, idle"),
+        format!(
+            "{count} persistent sessions with one QoS 1 subscription each, idle; {together} \
+             of them connected at once, the open files allow no more"
+        ),
     );
     let (mut empty, mut connected, mut away) = (Vec::new(), Vec::new(), Vec::new());
     let (mut bytes_connected, mut bytes_away) = (Vec::new(), Vec::new());
@@ -56,61 +60,69 @@ pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
         let node = Node::start(&spec)?;
         thread::sleep(SETTLE);
         let before = usage(node.id()).resident_mib;
-        let streams = open_all(node.mqtt()?, count)?;
-        thread::sleep(SETTLE);
-        let with_clients = usage(node.id()).resident_mib;
-        drop(streams);
-        wait_until_gone(&node)?;
+        let mut with_clients = 0.0;
+        for start in (0..count).step_by(together) {
+            let end = count.min(start + together);
+            let streams = open_all(node.mqtt()?, start..end)?;
+            if start == 0 {
+                thread::sleep(SETTLE);
+                with_clients = usage(node.id()).resident_mib;
+            }
+            drop(streams);
+            wait_until_gone(&node)?;
+        }
         thread::sleep(SETTLE);
         let without = usage(node.id()).resident_mib;
         #[expect(clippy::cast_precision_loss, reason = "thousands")]
-        let each = |resident: f64| ratio((resident - before) * f64::from(1 << 20), count as f64);
+        let each = |resident: f64, count: usize| {
+            ratio((resident - before) * f64::from(1 << 20), count as f64)
+        };
         empty.push(before);
         connected.push(with_clients);
         away.push(without);
-        bytes_connected.push(each(with_clients));
-        bytes_away.push(each(without));
+        bytes_connected.push(each(with_clients, together));
+        bytes_away.push(each(without, count));
         eprintln!("round {} of {}", round + 1, setting.rounds);
     }
     report.median("resident without sessions MiB", &empty);
-    report.median("resident, all connected MiB", &connected);
+    report.median("resident, those connected MiB", &connected);
     report.median("resident, none connected MiB", &away);
     report.median("bytes per connected session", &bytes_connected);
     report.median("bytes per session that is away", &bytes_away);
     Ok(())
 }
 
-fn raise_file_limit(wanted: u64) -> Outcome {
+/// Raises the limit of open files, which the node inherits, as far as allowed
+/// and returns how many connections it leaves room for.
+fn connections_max(wanted: usize) -> Outcome<usize> {
     let limit = getrlimit(Resource::Nofile);
-    let enough = |bound: Option<u64>| bound.is_none_or(|bound| bound >= wanted);
-    if enough(limit.current) {
-        return Ok(());
+    let all = wanted as u64 + OTHER_FILES;
+    let current = limit.maximum.map_or(all, |maximum| maximum.min(all));
+    if limit.current.is_some_and(|soft| soft < current) {
+        let raised = Rlimit {
+            current: Some(current),
+            maximum: limit.maximum,
+        };
+        setrlimit(Resource::Nofile, raised).during(format!("{current} open files"))?;
     }
-    let maximum = if enough(limit.maximum) {
-        limit.maximum
-    } else {
-        Some(wanted)
-    };
-    let raised = Rlimit {
-        current: Some(wanted),
-        maximum,
-    };
-    setrlimit(Resource::Nofile, raised).during(format!("{wanted} open files"))
+    let room = current.saturating_sub(OTHER_FILES).max(1);
+    Ok(usize::try_from(room).unwrap_or(usize::MAX))
 }
 
-fn open_all(address: SocketAddr, count: usize) -> Outcome<Vec<TcpStream>> {
+fn open_all(address: SocketAddr, numbers: Range<usize>) -> Outcome<Vec<TcpStream>> {
     thread::scope(|scope| {
         let opening: Vec<_> = (0..THREADS)
-            .map(|first| {
+            .map(|thread| {
+                let Range { start, end } = numbers;
                 scope.spawn(move || {
-                    (first..count)
+                    (start + thread..end)
                         .step_by(THREADS)
                         .map(|number| open(address, number))
                         .collect::<Outcome<Vec<_>>>()
                 })
             })
             .collect();
-        let mut streams = Vec::with_capacity(count);
+        let mut streams = Vec::with_capacity(numbers.len());
         for thread in opening {
             let opened = thread.join();
             streams.extend(opened.map_err(|_| Failure::new("a connecting thread panicked"))??);

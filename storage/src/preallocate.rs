@@ -16,6 +16,9 @@ const ZERO_CHUNK: u64 = 512 << 10;
 const ZERO_PIECE: u64 = 128 << 10;
 /// A segment whose chunk lasted less is under load: above 0.5 MB/s.
 const CHUNK_LASTS_MS: i64 = 1_000;
+/// Zeros left ahead below which pieces do not keep up with the commits: a disk
+/// that takes 10 ms for a sync writes 12 MB/s in pieces.
+const PIECES_SUFFICE_ABOVE: u64 = ZEROS_AHEAD / 4 * 3;
 /// Buffer of one write of zeros.
 const ZERO_BUFFER: usize = 64 << 10;
 const BLOCK: u64 = 4096;
@@ -67,8 +70,8 @@ impl Room {
     }
 
     /// Writes and syncs the next zeros, never beyond `limit`: a chunk, or a
-    /// piece of one soon after the last. The wall clock is only compared with
-    /// itself; when it jumps, one fill is larger or smaller than it should be.
+    /// piece of one soon after the last while that keeps up. The wall clock is
+    /// only compared with itself; when it jumps, one fill has the wrong size.
     pub fn fill(&self, file: &dyn DiskFile, limit: u64, now_ms: i64) -> io::Result<u64> {
         let (start, end) = {
             let mut state = self.state.lock();
@@ -76,7 +79,12 @@ impl Room {
             let is_busy = state
                 .filled_ms
                 .is_some_and(|last| now_ms.saturating_sub(last) < CHUNK_LASTS_MS);
-            let length = if is_busy { ZERO_PIECE } else { ZERO_CHUNK };
+            let keeps_up = start >= state.written.saturating_add(PIECES_SUFFICE_ABOVE);
+            let length = if is_busy && keeps_up {
+                ZERO_PIECE
+            } else {
+                ZERO_CHUNK
+            };
             let end = (start + length)
                 .next_multiple_of(BLOCK)
                 .min(limit.next_multiple_of(BLOCK));
@@ -128,5 +136,9 @@ mod tests {
         assert_eq!(fill(999), ZERO_PIECE);
         assert_eq!(fill(1_998), ZERO_PIECE);
         assert_eq!(fill(2_998), ZERO_CHUNK);
+        // Commits have all but used the zeros up.
+        room.claim(3 * ZERO_CHUNK);
+        assert_eq!(fill(2_999), ZERO_CHUNK);
+        assert_eq!(fill(3_000), ZERO_PIECE);
     }
 }
