@@ -79,6 +79,17 @@ pub struct Node {
     pub data_dir: PathBuf,
     /// Threads of the asynchronous runtime.
     pub worker_threads: usize,
+    /// Whether the system clock is believed as it is.
+    pub clock: ClockTrust,
+}
+
+/// `node.clock`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClockTrust {
+    /// Records are marked until the system says that it is synchronised.
+    Auto,
+    /// Records are never marked.
+    Trusted,
 }
 
 /// `[storage]`.

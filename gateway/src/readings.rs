@@ -97,6 +97,7 @@ pub struct PathError {
 pub struct Tag {
     path: TopicName,
     unit: Option<Box<str>>,
+    has_device_time: bool,
     target: Mutex<Option<Target>>,
 }
 
@@ -106,21 +107,40 @@ impl Tag {
     /// # Errors
     /// [`PathError`] when the path is no topic name.
     pub fn new(path: &str, unit: Option<&str>) -> Result<Arc<Self>, PathError> {
+        Self::build(path, unit, false).map(Arc::new)
+    }
+
+    /// A tag whose readings carry a time of the device's clock, which is never
+    /// marked nor stamped anew.
+    ///
+    /// # Errors
+    /// As [`Tag::new`].
+    pub fn with_device_time(path: &str, unit: Option<&str>) -> Result<Arc<Self>, PathError> {
+        Self::build(path, unit, true).map(Arc::new)
+    }
+
+    fn build(path: &str, unit: Option<&str>, has_device_time: bool) -> Result<Self, PathError> {
         let name = Text::from_bytes(Bytes::copy_from_slice(path.as_bytes())).ok();
         let name = name.and_then(|text| TopicName::new(text).ok());
         let path = name.ok_or_else(|| PathError {
             path: path.to_owned(),
         })?;
-        Ok(Arc::new(Self {
+        Ok(Self {
             path,
             unit: unit.map(Box::from),
+            has_device_time,
             target: Mutex::new(None),
-        }))
+        })
     }
 
     /// The path.
     pub fn path(&self) -> &str {
         self.path.as_str()
+    }
+
+    /// Whether its readings carry a time of the device's clock.
+    pub fn has_device_time(&self) -> bool {
+        self.has_device_time
     }
 
     /// The unit.
@@ -148,6 +168,11 @@ pub struct Reading {
 impl Reading {
     /// Appends the JSON form to `out`.
     pub fn write_json(&self, out: &mut Vec<u8>) {
+        self.write_json_at(self.timestamp_ms, out);
+    }
+
+    /// Appends the JSON form with another time.
+    fn write_json_at(&self, timestamp_ms: i64, out: &mut Vec<u8>) {
         let (quality, status) = match (&self.value, self.quality) {
             (Value::Float(float), _) if float.is_nan() => (Quality::Bad, Some("not-a-number")),
             (Value::Float(float), _) if float.is_infinite() => (Quality::Bad, Some("infinite")),
@@ -156,7 +181,7 @@ impl Reading {
         out.extend_from_slice(b"{\"value\":");
         write_value(&self.value, out, 0);
         out.extend_from_slice(b",\"timestamp\":");
-        write(out, &self.timestamp_ms);
+        write(out, &timestamp_ms);
         out.extend_from_slice(b",\"quality\":\"");
         out.extend_from_slice(quality.name().as_bytes());
         out.push(b'"');

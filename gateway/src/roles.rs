@@ -33,6 +33,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::cli::{EXIT_IO, EXIT_UNAVAILABLE};
+use crate::clock::{self, Clock};
 use crate::commands::Commands;
 use crate::config::{self, Config};
 use crate::devices::{Devices, Surroundings};
@@ -237,6 +238,8 @@ async fn serve(
     let bound = bind(config).await?;
     let (stop, stopped) = watch::channel(false);
     let mut servers = Servers::new();
+    // What may end early, and ends with the node.
+    let mut helpers = JoinSet::new();
 
     let settings = broker_config(config, identity, bound.kafka_address);
     let broker = Arc::new(Broker::new(storage.clone(), settings));
@@ -246,7 +249,12 @@ async fn serve(
     let mut devices = None;
     if let (Some(mqtt), Some(listener)) = (&config.mqtt, bound.mqtt) {
         let routes = routes(config)?;
-        let publisher = open_publisher(storage, &routes).await?;
+        let clock = match config.node.clock {
+            config::ClockTrust::Auto => Clock::system(),
+            config::ClockTrust::Trusted => Clock::trusted(),
+        };
+        helpers.spawn(clock::watch::run(clock.clone(), storage.clone()));
+        let publisher = open_publisher(storage, &routes, clock).await?;
         devices = Some(Arc::new(new_devices(config, file, publisher.clone())));
         let context = MqttContext {
             storage: storage.clone(),
@@ -288,7 +296,7 @@ async fn serve(
         wait_for(stopped),
     );
     servers.spawn(async move { ("HTTP server", server.await) });
-    let dog = tokio::spawn(watchdog(storage.clone()));
+    helpers.spawn(watchdog(storage.clone()));
     let reloads = tokio::spawn(reloads.serve(reloader));
     if let Some(devices) = &devices {
         devices.apply(config).await;
@@ -315,7 +323,7 @@ async fn serve(
         tracing::info!("connections were still open and are cut");
         servers.abort_all();
     }
-    dog.abort();
+    helpers.abort_all();
     outcome
 }
 
@@ -403,9 +411,14 @@ fn new_devices(config: &Config, file: &Path, publisher: Publisher) -> Devices {
     })
 }
 
-async fn open_publisher(storage: &Storage, routes: &Arc<Routes>) -> Result<Publisher, NodeError> {
+async fn open_publisher(
+    storage: &Storage,
+    routes: &Arc<Routes>,
+    clock: Clock,
+) -> Result<Publisher, NodeError> {
     let (storage, routes) = (storage.clone(), Arc::clone(routes));
-    let opening = tokio::task::spawn_blocking(move || Publisher::open(storage, routes));
+    let opening =
+        tokio::task::spawn_blocking(move || Publisher::with_clock(storage, routes, clock));
     let opened = opening.await;
     opened.map_err(|error| NodeError::part("publisher")(&error))
 }

@@ -1,5 +1,7 @@
 //! `forebay tail`.
 
+mod times;
+
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
@@ -10,6 +12,7 @@ use serde::Serialize;
 use super::{BootstrapArgs, CommandError, moment};
 use crate::client::Client;
 use crate::client::topics::{EARLIEST, LATEST};
+use times::{Time, Times};
 
 /// With several partitions each fetch waits this long for a first record, so
 /// that the next partition's turn comes soon; the node answers at once when it
@@ -53,6 +56,12 @@ struct Line<'a> {
     partition: i32,
     offset: i64,
     timestamp: i64,
+    /// The right time, when the stored one is known to be wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp_corrected: Option<i64>,
+    /// `unsynchronised` or `corrected`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,6 +103,7 @@ pub async fn execute(args: TailArgs) -> Result<bool, CommandError> {
         (true, 1) => LONE_WAIT_MS,
         (true, _) => TURN_WAIT_MS,
     };
+    let mut times = Times::default();
     loop {
         let mut is_behind = false;
         for (place, &partition) in partitions.iter().enumerate() {
@@ -103,7 +113,8 @@ pub async fn execute(args: TailArgs) -> Result<bool, CommandError> {
             let fetched = client
                 .fetch(&args.topic, partition, positions[place], wait)
                 .await?;
-            print(&args, partition, &fetched.records)?;
+            times.learn(&mut client, &fetched.records).await?;
+            print(&args, partition, &fetched.records, &times)?;
             if fetched.next_offset > positions[place] {
                 positions[place] = fetched.next_offset;
                 is_behind |= positions[place] < ends[place];
@@ -159,19 +170,25 @@ async fn start(
         .collect())
 }
 
-fn print(args: &TailArgs, partition: i32, records: &[Record]) -> Result<(), CommandError> {
+fn print(
+    args: &TailArgs,
+    partition: i32,
+    records: &[Record],
+    times: &Times,
+) -> Result<(), CommandError> {
     let mut out = io::stdout().lock();
     for record in records {
         if args.json {
-            let line = json_line(&args.topic, partition, record);
+            let line = json_line(&args.topic, partition, record, times.of(record));
             serde_json::to_writer(&mut out, &line).map_err(io::Error::from)?;
             out.write_all(b"\n")?;
         } else {
             let show = |bytes: Option<&[u8]>| bytes.map_or_else(|| "(null)".to_owned(), readable);
+            let (shown, note) = told(times.of(record));
             writeln!(
                 out,
-                "{} {}/{partition}@{} {} {}",
-                moment::show(record.timestamp),
+                "{} {}/{partition}@{} {} {}{note}",
+                moment::show(shown),
                 args.topic,
                 record.offset,
                 show(record.key.as_deref()),
@@ -183,7 +200,20 @@ fn print(args: &TailArgs, partition: i32, records: &[Record]) -> Result<(), Comm
     Ok(())
 }
 
-fn json_line<'a>(topic: &'a str, partition: i32, record: &'a Record) -> Line<'a> {
+/// The time to show and what to say about it behind the record.
+fn told(time: Time) -> (i64, String) {
+    match time {
+        Time::Stored(ms) => (ms, String::new()),
+        Time::Unsynchronised(ms) => (ms, " [clock not synchronised]".to_owned()),
+        Time::Corrected(ms, stored) => {
+            let stored = moment::show(stored);
+            (ms, format!(" [corrected time, stored as {stored}]"))
+        }
+        Time::StoredCorrected(ms) => (ms, " [corrected time]".to_owned()),
+    }
+}
+
+fn json_line<'a>(topic: &'a str, partition: i32, record: &'a Record, time: Time) -> Line<'a> {
     let (key, key_hex) = text_or_hex(record.key.as_deref());
     let (value, value_hex) = text_or_hex(record.value.as_deref());
     let headers = record
@@ -196,6 +226,15 @@ fn json_line<'a>(topic: &'a str, partition: i32, record: &'a Record) -> Line<'a>
         partition,
         offset: record.offset,
         timestamp: record.timestamp,
+        timestamp_corrected: match time {
+            Time::Corrected(ms, _) => Some(ms),
+            _ => None,
+        },
+        clock: match time {
+            Time::Stored(_) => None,
+            Time::Unsynchronised(_) => Some("unsynchronised"),
+            Time::Corrected(..) | Time::StoredCorrected(_) => Some("corrected"),
+        },
         key,
         key_hex,
         value,

@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::quantity::{duration, show_size, size};
 use super::section::Section;
 use super::{
-    Log, LogFormat, Node, Preallocation, Retention, Role, Storage, WhenFull, defaults, names,
+    ClockTrust, Log, LogFormat, Node, Preallocation, Retention, Role, Storage, WhenFull, defaults,
+    names,
 };
 
 /// What could be read of `[node]`; other sections need the role and the name
@@ -16,6 +17,7 @@ pub(super) struct PartialNode {
     pub(super) role: Option<Role>,
     data_dir: Option<PathBuf>,
     worker_threads: usize,
+    clock: ClockTrust,
 }
 
 impl PartialNode {
@@ -26,6 +28,7 @@ impl PartialNode {
             role: self.role?,
             data_dir: self.data_dir?,
             worker_threads: self.worker_threads,
+            clock: self.clock,
         })
     }
 }
@@ -47,6 +50,10 @@ pub(super) fn node<'d>(root: &Section<'d>) -> (Section<'d>, PartialNode) {
         Some(PathBuf::from(text)).filter(|path| path.is_absolute())
     });
     let worker_threads = section.number("worker_threads", 1, defaults::WORKER_THREADS_MAX);
+    let clock = section.word(
+        "clock",
+        &[("auto", ClockTrust::Auto), ("trusted", ClockTrust::Trusted)],
+    );
     section.missing("name", NAME);
     section.missing("role", "expected \"gateway\" or \"broker\"");
     section.missing("data_dir", DATA_DIR);
@@ -57,6 +64,7 @@ pub(super) fn node<'d>(root: &Section<'d>) -> (Section<'d>, PartialNode) {
         worker_threads: worker_threads
             .and_then(|number| usize::try_from(number).ok())
             .unwrap_or(defaults::WORKER_THREADS),
+        clock: clock.unwrap_or(ClockTrust::Auto),
     };
     (section, partial)
 }

@@ -174,7 +174,7 @@ fn the_shipped_files_parse() {
 /// commented out, and in the reference.
 #[test]
 fn the_shipped_file_and_the_reference_know_every_key() {
-    let known = "name role data_dir worker_threads commit_linger segment_size retention when_full \
+    let known = "name role data_dir worker_threads clock commit_linger segment_size retention when_full \
         preallocation listen max_packet_size receive_maximum session_expiry_max keep_alive_max \
         connect_timeout max_connections advertise auto_create_topics default_partitions \
         max_message_bytes filter topic partitions key bootstrap site topics max_rate endpoint interval unit byte_order max_fill \

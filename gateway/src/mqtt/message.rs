@@ -9,6 +9,8 @@ use bytes::Bytes;
 use forebay_mqtt::{Text, TopicName};
 use forebay_records::{Record, RecordRef};
 
+use crate::clock;
+
 /// The quality of service of a record without `mqtt.qos`: a record is durable
 /// when it is readable, which is what at-least-once asks for. It is also what
 /// telemetry uses, so the usual reading needs no header.
@@ -90,10 +92,19 @@ impl Message {
     /// Calls `append` with the record form. `key` is the route's key; `None`
     /// makes the path the key.
     pub fn with_record<T>(&self, key: Option<&str>, append: impl FnOnce(&RecordRef<'_>) -> T) -> T {
+        self.with_marked_record(key, None, append)
+    }
+
+    /// As [`Message::with_record`], with a mark of the node's clock.
+    pub fn with_marked_record<T>(
+        &self,
+        key: Option<&str>,
+        mark: Option<&str>,
+        append: impl FnOnce(&RecordRef<'_>) -> T,
+    ) -> T {
         let key_bytes = key.map_or(self.path_bytes().as_ref(), str::as_bytes);
-        let plain =
-            key.is_none() && self.qos == DEFAULT_QOS && !self.retain && self.properties.is_none();
-        if plain {
+        let is_default = self.qos == DEFAULT_QOS && !self.retain && self.properties.is_none();
+        if is_default && key.is_none() && mark.is_none() {
             return append(&self.record(key_bytes, &[]));
         }
         let mut names: Vec<Vec<u8>> = Vec::new();
@@ -106,7 +117,8 @@ impl Message {
             let name = |(name, _): &(Text, Text)| [HEADER_USER, name.as_bytes()].concat();
             names.extend(properties.user.iter().map(name));
         }
-        let headers = self.headers(key.is_some(), expiry.as_deref(), &names);
+        let mut headers = self.headers(key.is_some(), expiry.as_deref(), &names);
+        headers.extend(mark.map(|mark| (clock::HEADER, Some(mark.as_bytes()))));
         append(&self.record(key_bytes, &headers))
     }
 

@@ -20,6 +20,7 @@ use super::sessions::record::Changes;
 use super::shares::Shares;
 use super::stats::{Stats, count};
 use super::sys::{self, Sys};
+use crate::clock::Clock;
 use crate::ingest::{Ingest, MissingTopic, Target};
 
 /// Retry of a commit that the storage pushed back.
@@ -29,6 +30,8 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 pub struct Node {
     /// The log.
     pub storage: Storage,
+    /// Marks messages while it is not right.
+    pub clock: Clock,
     /// Paths to partitions.
     pub ingest: Arc<Ingest>,
     /// Messages to connected sessions.
@@ -191,7 +194,8 @@ impl Node {
         message: &Message,
         received: Option<&[u8]>,
     ) -> Result<Ticket, Attempt> {
-        message.with_record(target.key.as_deref(), |record| {
+        let mark = self.clock.stamp(message.timestamp_ms).header;
+        message.with_marked_record(target.key.as_deref(), mark.as_deref(), |record| {
             if received.is_none() && !message.retain {
                 return Ok(target.partition.append_record(record)?.ticket);
             }

@@ -209,6 +209,7 @@ fn start(context: MqttContext) -> io::Result<Arc<Node>> {
     let dispatch = Dispatch::start(storage.clone(), routes)?;
     let shares = Shares::new(storage.clone(), Arc::clone(&dispatch), Arc::clone(&stats));
     Ok(Arc::new(Node {
+        clock: publisher.clock().clone(),
         ingest: Arc::clone(publisher.ingest()),
         dispatch,
         sessions: Sessions::load(storage.clone(), Arc::clone(&shares), now_ms()),

@@ -9,6 +9,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use super::{Reading, Tag};
+use crate::clock::{self, Clock, Stamp};
 use crate::ingest::routes::Routes;
 use crate::ingest::{CreateRoutedTopicError, Ingest, MissingTopic, Target};
 use crate::mqtt::message::Message;
@@ -60,6 +61,7 @@ pub enum PublishError {
 
 struct Shared {
     storage: Storage,
+    clock: Clock,
     ingest: Arc<Ingest>,
     retained: Arc<Retained>,
 }
@@ -79,9 +81,14 @@ enum Obstacle {
 }
 
 impl Publisher {
-    /// The publisher of a node. Reads the retained messages from the state:
-    /// blocks on it.
+    /// The publisher of a node whose clock is right. Reads the retained
+    /// messages from the state: blocks on it.
     pub fn open(storage: Storage, routes: Arc<Routes>) -> Self {
+        Self::with_clock(storage, routes, Clock::trusted())
+    }
+
+    /// The publisher of a node with this clock. Blocks as [`Publisher::open`].
+    pub fn with_clock(storage: Storage, routes: Arc<Routes>, clock: Clock) -> Self {
         let (commits, committed) = watch::channel(storage.committed());
         storage.on_commit(Arc::new(move |ticket| {
             commits.send_replace(ticket);
@@ -90,11 +97,17 @@ impl Publisher {
             ingest: Arc::new(Ingest::new(storage.clone(), routes)),
             retained: Arc::new(Retained::load(storage.clone())),
             storage,
+            clock,
         };
         Self {
             shared: Arc::new(shared),
             committed,
         }
+    }
+
+    /// The node's clock.
+    pub fn clock(&self) -> &Clock {
+        &self.shared.clock
     }
 
     pub(crate) fn ingest(&self) -> &Arc<Ingest> {
@@ -115,11 +128,9 @@ impl Publisher {
         let mut json = Vec::with_capacity(128);
         let mut newest = self.shared.storage.committed();
         for reading in readings {
-            json.clear();
-            reading.write_json(&mut json);
             let path = reading.tag.path();
             let ticket = self
-                .overcome(path, || self.append_reading(reading, &json))
+                .overcome(path, || self.append_reading(reading, &mut json))
                 .await?;
             newest = newest.max(ticket);
         }
@@ -148,7 +159,7 @@ impl Publisher {
     async fn overcome(
         &self,
         path: &str,
-        attempt: impl Fn() -> Result<Ticket, Obstacle>,
+        mut attempt: impl FnMut() -> Result<Ticket, Obstacle>,
     ) -> Result<Ticket, PublishError> {
         let mut recreations = 0;
         loop {
@@ -196,8 +207,16 @@ impl Publisher {
         }
     }
 
-    fn append_reading(&self, reading: &Reading, json: &[u8]) -> Result<Ticket, Obstacle> {
+    /// `json` is a buffer; each attempt writes the value anew, because the
+    /// clock may have been set while the disk was behind.
+    fn append_reading(&self, reading: &Reading, json: &mut Vec<u8>) -> Result<Ticket, Obstacle> {
         let tag = &*reading.tag;
+        let stamp = match tag.has_device_time() {
+            true => Stamp::plain(reading.timestamp_ms),
+            false => self.shared.clock.stamp(reading.timestamp_ms),
+        };
+        json.clear();
+        reading.write_json_at(stamp.timestamp_ms, json);
         let mut cached = tag.target.lock();
         let target = match &*cached {
             Some(target) if target.is_current() => target,
@@ -206,7 +225,7 @@ impl Publisher {
                 cached.insert(resolved.map_err(Obstacle::Missing)?)
             }
         };
-        match append(target, tag, reading.timestamp_ms, json) {
+        match append(target, tag, &stamp, json) {
             Ok(ticket) => Ok(ticket),
             Err(error) => {
                 *cached = None;
@@ -218,7 +237,8 @@ impl Publisher {
     fn append_message(&self, message: &Message) -> Result<Ticket, Obstacle> {
         let path = message.path.as_str();
         let target = self.shared.ingest.target(path).map_err(Obstacle::Missing)?;
-        message.with_record(target.key.as_deref(), |record| {
+        let mark = self.shared.clock.stamp(message.timestamp_ms).header;
+        message.with_marked_record(target.key.as_deref(), mark.as_deref(), |record| {
             if !message.retain {
                 let appended = target.partition.append_record(record);
                 return appended.map(|one| one.ticket).map_err(Obstacle::Append);
@@ -235,15 +255,20 @@ impl Publisher {
     }
 }
 
-fn append(target: &Target, tag: &Tag, timestamp: i64, json: &[u8]) -> Result<Ticket, AppendError> {
+fn append(target: &Target, tag: &Tag, stamp: &Stamp, json: &[u8]) -> Result<Ticket, AppendError> {
     let path = tag.path().as_bytes();
-    let routed = [(Message::TOPIC_HEADER, Some(path))];
-    let (key, headers) = match &target.key {
-        None => (path, &[][..]),
-        Some(key) => (key.as_bytes(), &routed[..]),
+    let routed = (Message::TOPIC_HEADER, Some(path));
+    let clock = stamp.header.as_ref();
+    let marked = clock.map_or(routed, |mark| (clock::HEADER, Some(mark.as_bytes())));
+    let both = [routed, marked];
+    let (key, headers) = match (&target.key, clock) {
+        (None, None) => (path, &[][..]),
+        (None, Some(_)) => (path, &both[1..]),
+        (Some(key), None) => (key.as_bytes(), &both[..1]),
+        (Some(key), Some(_)) => (key.as_bytes(), &both[..]),
     };
     let record = RecordRef {
-        timestamp,
+        timestamp: stamp.timestamp_ms,
         key: Some(key),
         value: Some(json),
         headers,

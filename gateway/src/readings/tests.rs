@@ -76,3 +76,59 @@ fn a_path_is_a_topic_name() {
         assert!(Tag::new(path, None).is_err(), "{path:?}");
     }
 }
+
+#[tokio::test]
+async fn readings_of_a_wrong_clock_are_marked_and_those_of_a_device_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = forebay_storage::Config::new(dir.path());
+    config.preallocation = forebay_storage::Preallocation::None;
+    config.retention.keep_free = 0;
+    config.ballast_bytes = 0;
+    let disk = Arc::new(forebay_storage::disk::RealDisk::new());
+    let (storage, _) = forebay_storage::Storage::open(config, disk).unwrap();
+    let system = crate::clock::tests::Sample::default();
+    let clock = system.clock("boot-1");
+    let routes = Arc::new(crate::ingest::routes::Routes::default());
+    let publisher = Publisher::with_clock(storage.clone(), routes, clock.clone());
+    let own = Tag::new("press/temp", None).unwrap();
+    let device = Tag::with_device_time("press/rpm", None).unwrap();
+    let reading = |tag: &Arc<Tag>, timestamp_ms| Reading {
+        tag: Arc::clone(tag),
+        value: Value::Signed(1),
+        timestamp_ms,
+        quality: Quality::Good,
+        status: None,
+    };
+    let now = 1_763_856_000_000;
+    let early = [reading(&own, 0), reading(&device, now)];
+    publisher.publish(&early).await.unwrap();
+    system.synchronise(now);
+    clock.look().unwrap();
+    let late = [reading(&own, 0), reading(&device, 7)];
+    let ticket = publisher.publish(&late).await.unwrap();
+    publisher.durable(ticket).await;
+
+    let partition = storage.topic("readings").unwrap().partition(0).unwrap();
+    let chunk = partition.read(0, 1 << 20, true).unwrap();
+    let batches = chunk.batches.iter();
+    let records = batches.flat_map(|batch| forebay_records::records(batch, 1 << 20).unwrap());
+    let found: Vec<(i64, Option<String>)> = records
+        .map(|record| {
+            let record = record.unwrap();
+            let value: serde_json::Value =
+                serde_json::from_slice(record.value.as_ref().unwrap()).unwrap();
+            assert_eq!(value["timestamp"], record.timestamp);
+            let header = record.headers.first().and_then(|one| one.value.clone());
+            let text = header.map(|value| String::from_utf8(value.to_vec()).unwrap());
+            (record.timestamp, text)
+        })
+        .collect();
+    let marked = Some("unsynchronised boot=boot-1 monotonic_ms=0".to_owned());
+    let expected = [
+        (0, marked),
+        (now, None),
+        (now, Some("corrected".to_owned())),
+        (7, None),
+    ];
+    assert_eq!(found, expected);
+}
