@@ -86,7 +86,8 @@ pub enum Framing {
 /// Rules for some tags of a bus: one section of a configuration.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Device {
-    /// How long an answer may take.
+    /// How long an answer may take, beside the time that request and answer
+    /// need on a serial line.
     pub timeout: Duration,
     /// How often a request without an answer is repeated before its tags are
     /// reported bad. Writes are never repeated.

@@ -8,7 +8,6 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::bus::Framing;
 use crate::frame::rtu;
@@ -121,15 +120,6 @@ impl Endpoint {
             Self::Serial(port) => Framing::Rtu {
                 silence: rtu::silence(port.baud),
             },
-        }
-    }
-
-    /// The time that a frame of `bytes` takes on the line; nothing on TCP.
-    #[must_use]
-    pub fn transfer_time(&self, bytes: u32) -> Duration {
-        match self {
-            Self::Serial(port) => Duration::from_secs(1) * bytes * 11 / port.baud.max(1),
-            _ => Duration::ZERO,
         }
     }
 }

@@ -12,6 +12,9 @@ use crate::request::{Answer, Misfit, Request};
 /// leaves a stray byte or two, and the shortest frame has five.
 const NOISE_SIZE_MAX: usize = 4;
 
+/// Bytes of an RTU frame beside its data: unit and CRC.
+const RTU_SIZE_AROUND: usize = 3;
+
 /// The request under way.
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -151,13 +154,15 @@ impl Bus {
             self.inbox.clear();
         }
         self.counters.requests += 1;
+        let answer_size = request.answer_size() + RTU_SIZE_AROUND;
+        let transfer = self.transfer_time(frame.len() + answer_size);
         self.current = Some(Exchange {
             unit,
             device,
             request,
             purpose,
             transaction: self.transaction,
-            deadline: now + self.timeout_of(device),
+            deadline: now + self.timeout_of(device) + transfer,
         });
         self.effects.push_back(Effect::Send(frame));
     }
@@ -429,6 +434,14 @@ impl Bus {
         let pause = self.config.devices.get(device).map(|device| device.pause);
         let silence = self.config.framing.silence();
         self.quiet_until = now + pause.unwrap_or_default().max(silence);
+    }
+
+    /// The time that bytes need on a serial line, where a character takes 2/7
+    /// of the silence of 3.5. Above 19200 baud the silence is longer than that,
+    /// and so is this.
+    fn transfer_time(&self, bytes: usize) -> std::time::Duration {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.config.framing.silence() * bytes * 2 / 7
     }
 
     fn timeout_of(&self, device: usize) -> std::time::Duration {
