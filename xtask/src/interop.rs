@@ -3,6 +3,7 @@
 mod crowd;
 mod install;
 mod link;
+mod modbus;
 mod tools;
 
 use std::path::{Path, PathBuf};
@@ -19,8 +20,8 @@ use crate::tidy::repository;
 
 /// The text of `cargo xtask interop --help`.
 pub const HELP: &str = "\
-Runs the built program against mosquitto clients, paho, kcat, confluent-kafka
-and kafka-python, cuts the link between a gateway and a hub, and crowds a
+Runs the built program against mosquitto clients, paho, kcat, confluent-kafka,
+kafka-python, pymodbus and libmodbus, cuts the link between a gateway and a hub, and crowds a
 gateway with connections. Installs what it needs (apt, a Python environment).
 
 Usage: cargo xtask interop [OPTIONS] [NAME ...]
@@ -111,6 +112,26 @@ fn scenarios() -> Vec<Scenario> {
             }));
         }
     }
+    for mode in ["tcp", "rtu-over-tcp", "rtu"] {
+        all.push(Scenario::new(
+            format!("modbus-pymodbus-types-orders-tables-{mode}"),
+            move |stage| modbus::pymodbus(stage, mode),
+        ));
+    }
+    for mode in ["tcp", "rtu"] {
+        all.push(Scenario::new(
+            format!("modbus-libmodbus-tables-{mode}"),
+            move |stage| modbus::libmodbus(stage, mode),
+        ));
+    }
+    all.push(Scenario::new(
+        "modbus-pymodbus-restarted-device",
+        modbus::restarted_device,
+    ));
+    all.push(Scenario::new(
+        "modbus-libmodbus-dead-neighbour-rtu",
+        modbus::dead_neighbour,
+    ));
     all.push(Scenario::new("demo", tools::demo));
     all.push(Scenario::new("crowd", crowd::ten_thousand));
     all.push(Scenario::new("link", link::cut_at_random));

@@ -7,20 +7,27 @@ use crate::failure::{During, Failure, Outcome};
 use crate::tidy::repository;
 
 /// Programs and the Debian packages that bring them.
-const PROGRAMS: [(&str, &str); 3] = [
+const PROGRAMS: [(&str, &str); 4] = [
     ("mosquitto_pub", "mosquitto-clients"),
     ("mosquitto_sub", "mosquitto-clients"),
     ("kcat", "kcat"),
+    ("socat", "socat"),
 ];
 
+/// A header and the Debian package that brings it.
+const LIBMODBUS: (&str, &str) = ("/usr/include/modbus/modbus.h", "libmodbus-dev");
+
 /// Python packages. kafka-python loads the compression libraries on demand.
-const PYTHON_PACKAGES: [&str; 6] = [
+const PYTHON_PACKAGES: [&str; 8] = [
     "paho-mqtt>=2,<3",
     "confluent-kafka>=2,<3",
     "kafka-python>=2.1,<4",
     "lz4",
     "zstandard",
     "python-snappy",
+    // Its interface changes with every release.
+    "pymodbus==3.16.1",
+    "pyserial",
 ];
 
 /// Installs what is missing; returns the Python interpreter to use.
@@ -35,6 +42,9 @@ pub fn everything(no_install: bool) -> Outcome<PathBuf> {
         .filter(|(program, _)| !is_on_path(program))
         .map(|(_, package)| *package)
         .collect();
+    if !Path::new(LIBMODBUS.0).is_file() {
+        packages.push(LIBMODBUS.1);
+    }
     packages.dedup();
     if !packages.is_empty() {
         apt(&["update", "-qq"])?;
@@ -79,7 +89,7 @@ pub fn target_directory() -> PathBuf {
 }
 
 fn imports_all(python: &Path) -> bool {
-    let check = "import paho.mqtt.client, confluent_kafka, kafka, lz4.frame, zstandard, snappy";
+    let check = "import paho.mqtt.client, confluent_kafka, kafka, lz4.frame, zstandard, snappy, pymodbus, serial";
     let status = Command::new(python)
         .args(["-c", check])
         .stderr(Stdio::null())

@@ -1,0 +1,264 @@
+//! Scenarios with Modbus devices: pymodbus and libmodbus, over TCP, RTU through
+//! TCP, and RTU on a pseudo-terminal pair.
+
+mod peers;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{Stage, finish};
+use crate::failure::{During, Failure, Outcome};
+use crate::node::{Node, Spec};
+use crate::wire::batch::Record;
+use crate::wire::kafka::Client;
+use peers::{Line, Peer};
+
+/// The time until every tag was read: a second until the first poll, and a
+/// drained serial line.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often the log is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How far a number may be from the expected one: the last digit of a scaled
+/// or printed binary fraction.
+const TOLERANCE: f64 = 1e-6;
+
+/// Reads every type in every byte order, every table, a reference and an
+/// address that does not exist.
+pub fn pymodbus(stage: &Stage, mode: &str) -> Outcome {
+    let line = (mode == "rtu").then(|| Line::start(stage)).transpose()?;
+    let device = line.as_ref().map(|line| line.device.as_path());
+    let peer = Peer::pymodbus(stage, mode, device, None)?;
+    let endpoint = endpoint(mode, &peer.place, line.as_ref());
+    let node = gateway(
+        stage,
+        &format!("pymodbus-{mode}"),
+        &endpoint,
+        &peer.tags,
+        "",
+    )?;
+    expect_tags(&node, &peer.tags)?;
+    drop(node);
+    // The node is gone, so the line is free.
+    probe(stage, &endpoint)
+}
+
+/// Reads a device by libmodbus, all four tables.
+pub fn libmodbus(stage: &Stage, mode: &str) -> Outcome {
+    let line = (mode == "rtu").then(|| Line::start(stage)).transpose()?;
+    let peer = Peer::libmodbus(stage, mode, line.as_ref().map(|line| line.device.as_path()))?;
+    let endpoint = endpoint(mode, &peer.place, line.as_ref());
+    let node = gateway(
+        stage,
+        &format!("libmodbus-{mode}"),
+        &endpoint,
+        &peer.tags,
+        "",
+    )?;
+    expect_tags(&node, &peer.tags)
+}
+
+/// Kills the device while it is polled, looks for bad readings, brings it back
+/// at the same place and looks for good ones.
+pub fn restarted_device(stage: &Stage) -> Outcome {
+    let peer = Peer::pymodbus(stage, "tcp", None, None)?;
+    let place = peer.place.clone();
+    let tags: Vec<Value> = peer.tags.iter().take(3).cloned().collect();
+    let endpoint = endpoint("tcp", &place, None);
+    let node = gateway(stage, "modbus-restarted", &endpoint, &tags, "")?;
+    expect_tags(&node, &tags)?;
+    drop(peer);
+    let name = path(&tags[0]);
+    wait_for(&node, "a bad reading", |all| {
+        last(all, &name).is_some_and(|reading| reading["status"] == "disconnected")
+    })?;
+    let _again = Peer::pymodbus(stage, "tcp", None, Some(&place))?;
+    wait_for(&node, "a good reading", |all| {
+        last(all, &name).is_some_and(|reading| reading["quality"] == "good")
+    })?;
+    // Whatever happened, no reading held anything but its register.
+    let all = readings(&node)?;
+    for tag in &tags {
+        let mine = all.iter().filter(|(key, _)| *key == path(tag));
+        for (_, reading) in mine.filter(|(_, reading)| reading["quality"] == "good") {
+            if !is_value(&reading["value"], &tag["value"]) {
+                return Err(Failure::new(format!("{tag}: got {reading}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Adds a unit that nobody answers for and looks whether its neighbour is read
+/// as before.
+pub fn dead_neighbour(stage: &Stage) -> Outcome {
+    let line = Line::start(stage)?;
+    let peer = Peer::libmodbus(stage, "rtu", Some(&line.device))?;
+    let endpoint = endpoint("rtu", &peer.place, Some(&line));
+    let alive = serde_json::json!({ "name": "alive", "address": 7, "type": "UINT16", "value": 35 });
+    let dead = serde_json::json!({ "name": "dead", "address": 7, "type": "UINT16", "unit_id": 9, "status": "timeout" });
+    let tags = vec![alive, dead];
+    let node = gateway(
+        stage,
+        "modbus-neighbour",
+        &endpoint,
+        &tags,
+        "timeout = \"200ms\"\n",
+    )?;
+    expect_tags(&node, &tags)?;
+    let count = |all: &[(String, Value)], name: &str| {
+        let of_tag = all.iter().filter(|(key, _)| key == name);
+        of_tag.count()
+    };
+    // Twenty polls of the one while the other is probed a few times.
+    wait_for(&node, "twenty readings", |all| {
+        count(all, "device/alive") >= 20
+    })?;
+    let dead = count(&readings(&node)?, "device/dead");
+    if dead > 8 {
+        return Err(Failure::new(format!(
+            "the dead unit was tried {dead} times"
+        )));
+    }
+    Ok(())
+}
+
+fn endpoint(mode: &str, place: &str, line: Option<&Line>) -> String {
+    match (mode, line) {
+        (_, Some(line)) => format!("rtu://{}?baud=115200&parity=none", line.gateway.display()),
+        ("rtu-over-tcp", None) => format!("rtu+tcp://127.0.0.1:{place}"),
+        _ => format!("tcp://127.0.0.1:{place}"),
+    }
+}
+
+fn gateway(stage: &Stage, name: &str, endpoint: &str, tags: &[Value], keys: &str) -> Outcome<Node> {
+    let mut spec = Spec::gateway(&stage.program, name, stage.work.path());
+    spec.sections = section(endpoint, tags, keys).during("[[modbus]]")?;
+    Node::start(&spec)
+}
+
+/// The section of a device with these tags.
+fn section(endpoint: &str, tags: &[Value], keys: &str) -> Result<String, std::fmt::Error> {
+    let mut out = String::from("[[modbus]]\nname = \"device\"\ninterval = \"200ms\"\n");
+    writeln!(out, "endpoint = {endpoint:?}\n{keys}tags = [")?;
+    for tag in tags {
+        out.push_str("  { ");
+        let fields = tag.as_object().into_iter().flatten();
+        let known = fields.filter(|(key, _)| !matches!(key.as_str(), "value" | "status"));
+        for (index, (key, value)) in known.enumerate() {
+            let comma = if index > 0 { ", " } else { "" };
+            write!(out, "{comma}{key} = {value}")?;
+        }
+        out.push_str(" },\n");
+    }
+    out.push_str("]\n");
+    Ok(out)
+}
+
+/// Waits until every tag was read and compares it.
+fn expect_tags(node: &Node, tags: &[Value]) -> Outcome {
+    let mut found: BTreeMap<String, Value> = BTreeMap::new();
+    wait_for(node, "every tag", |all| {
+        found = all.iter().cloned().collect();
+        tags.iter().all(|tag| found.contains_key(&path(tag)))
+    })?;
+    for tag in tags {
+        let reading = &found[&path(tag)];
+        let is_right = match tag.get("status") {
+            Some(status) => reading["status"] == *status && reading["value"].is_null(),
+            None => reading["quality"] == "good" && is_value(&reading["value"], &tag["value"]),
+        };
+        let has_time = reading["timestamp"].as_i64().is_some_and(|at| at > 0);
+        if !is_right || !has_time {
+            return Err(Failure::new(format!("expected {tag}, got {reading}")));
+        }
+    }
+    Ok(())
+}
+
+fn is_value(got: &Value, expected: &Value) -> bool {
+    match (got.as_f64(), expected.as_f64()) {
+        _ if got == expected => true,
+        (Some(got), Some(expected)) => (got - expected).abs() <= TOLERANCE,
+        _ => false,
+    }
+}
+
+fn path(tag: &Value) -> String {
+    format!("device/{}", tag["name"].as_str().unwrap_or_default())
+}
+
+fn last<'a>(all: &'a [(String, Value)], name: &str) -> Option<&'a Value> {
+    let mut newest = all.iter().rev();
+    newest
+        .find(|(key, _)| key == name)
+        .map(|(_, reading)| reading)
+}
+
+fn wait_for(
+    node: &Node,
+    what: &str,
+    mut is_there: impl FnMut(&[(String, Value)]) -> bool,
+) -> Outcome {
+    let started = Instant::now();
+    loop {
+        let all = readings(node)?;
+        if is_there(&all) {
+            return Ok(());
+        }
+        if started.elapsed() > READ_TIMEOUT {
+            let seen: Vec<_> = all.iter().rev().take(3).collect();
+            return Err(Failure::new(format!(
+                "no {what} within {READ_TIMEOUT:?}; newest of {}: {seen:?}",
+                all.len()
+            )));
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// Everything in the default topic: path and reading.
+fn readings(node: &Node) -> Outcome<Vec<(String, Value)>> {
+    let mut client = Client::connect(node.ports.kafka).during("Kafka connection")?;
+    let Ok(records) = client.read_partition("readings", 0) else {
+        // The first reading makes the topic.
+        return Ok(Vec::new());
+    };
+    let reading = |record: Record| {
+        let key = String::from_utf8_lossy(&record.key).into_owned();
+        let value = serde_json::from_slice(&record.value).during("a reading")?;
+        Ok((key, value))
+    };
+    records.into_iter().map(reading).collect()
+}
+
+/// The probe finds the device's numbers and its unit.
+fn probe(stage: &Stage, endpoint: &str) -> Outcome {
+    let probe = |words: &[&str]| {
+        let mut command = Command::new(&stage.program);
+        command
+            .args(["probe", "modbus", endpoint, "--json"])
+            .args(words);
+        finish(&mut command, READ_TIMEOUT)
+    };
+    let table = probe(&["--address", "0", "--count", "4"])?;
+    let table: Value = serde_json::from_slice(&table).during("forebay probe")?;
+    let first = &table["values"][0];
+    if first["INT16"]["ABCD"] != -1_234 || first["reference"] != "40001" {
+        return Err(Failure::new(format!("forebay probe: got {table}")));
+    }
+    let scan = probe(&["--scan-units", "--units", "1-2", "--timeout", "300ms"])?;
+    let scan: Value = serde_json::from_slice(&scan).during("forebay probe")?;
+    if scan["units"][0]["unit"] != 1 {
+        return Err(Failure::new(format!(
+            "forebay probe --scan-units: got {scan}"
+        )));
+    }
+    Ok(())
+}
