@@ -96,9 +96,7 @@ impl Registers<'_> {
             write!(out, "{:<VALUE_WIDTH$}", order.name())?;
         }
         writeln!(out)?;
-        // Numbers lie behind each other more often than they overlap.
-        let starts = (0..=self.count - registers).step_by(usize::from(registers));
-        for index in starts {
+        for index in 0..=self.count - registers {
             let kinds = WIDE.iter().filter(|kind| kind.registers() == registers);
             for (line, kind) in kinds.enumerate() {
                 let at = if line == 0 {
