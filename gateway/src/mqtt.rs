@@ -26,6 +26,7 @@ mod stats;
 mod stream;
 mod sys;
 mod websocket;
+mod wills;
 
 use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;

@@ -31,3 +31,5 @@ mod shares;
 mod sys;
 #[path = "mqtt/websocket.rs"]
 mod websocket;
+#[path = "mqtt/wills.rs"]
+mod wills;

@@ -272,7 +272,7 @@ impl<S: ByteStream> Connection<S> {
             Effect::PublishWill { will, delay } => {
                 Box::pin(self.publish_will(will, delay)).await;
             }
-            Effect::DiscardWill => {}
+            Effect::DiscardWill => Box::pin(self.discard_will()).await,
             Effect::Close {
                 reason,
                 session_expiry,

@@ -46,12 +46,21 @@ const REFRESH_INTERVAL: Duration = Duration::from_millis(50);
 /// Names a connected session.
 pub type SubscriberId = u64;
 
+/// Where a session takes its messages from.
+pub struct Reader {
+    /// The client identifier; empty for a group.
+    pub client: Arc<str>,
+    /// Takes messages of the log.
+    pub queue: mpsc::Sender<Delivery>,
+    /// Takes messages of memory topics. `None` for a group, which takes
+    /// everything from its queue.
+    pub live: Option<Arc<LiveQueue>>,
+    /// Notified when the session has to read by itself.
+    pub wake: Arc<Notify>,
+}
+
 struct Subscriber {
-    client: Arc<str>,
-    queue: mpsc::Sender<Delivery>,
-    /// `None` for a group, which takes everything from its queue.
-    live: Option<Arc<LiveQueue>>,
-    wake: Arc<Notify>,
+    reader: Reader,
     filters: BTreeMap<TopicFilter, Grant>,
     /// The partitions that its filters reach.
     places: BTreeMap<FeedId, Place>,
@@ -153,15 +162,11 @@ impl Dispatch {
 
     /// Adds a connected session. It reads on at `cursors`; a partition that
     /// its filters reach and that has no cursor appeared while it was away and
-    /// is read from its start. `wake` is notified when the session has to read
-    /// by itself.
+    /// is read from its start.
     pub fn attach(
         &self,
         id: SubscriberId,
-        client: Arc<str>,
-        queue: mpsc::Sender<Delivery>,
-        live: Option<Arc<LiveQueue>>,
-        wake: Arc<Notify>,
+        reader: Reader,
         subscriptions: Vec<Subscription>,
         cursors: &HashMap<FeedKey, u64>,
     ) {
@@ -169,10 +174,7 @@ impl Dispatch {
         self.want(true);
         state.refresh(&self.storage, &self.routes);
         let subscriber = Subscriber {
-            client,
-            queue,
-            live,
-            wake,
+            reader,
             filters: BTreeMap::new(),
             places: BTreeMap::new(),
         };
@@ -286,7 +288,7 @@ impl Dispatch {
         for (id, folded) in state.matching(message) {
             if let Some(subscriber) = state.subscribers.get(&id) {
                 let delivery = folded.delivery(UNLOGGED_FEED, 0, Arc::clone(&shared));
-                let _ = subscriber.queue.try_send(delivery);
+                let _ = subscriber.reader.queue.try_send(delivery);
             }
         }
     }
@@ -308,9 +310,9 @@ impl Dispatch {
                 continue;
             };
             let delivery = folded.delivery(UNLOGGED_FEED, state.live_count, Arc::clone(&shared));
-            missed += match &subscriber.live {
+            missed += match &subscriber.reader.live {
                 Some(live) => live.push(delivery),
-                None => u64::from(subscriber.queue.try_send(delivery).is_err()),
+                None => u64::from(subscriber.reader.queue.try_send(delivery).is_err()),
             };
         }
         missed
@@ -435,7 +437,9 @@ impl State {
         let subscribers = &self.subscribers;
         self.tree.for_each_match(&message.path, |grant| {
             let subscriber = subscribers.get(&grant.subscriber);
-            if grant.no_local && subscriber.is_some_and(|s| !grant.admits(message, &s.client)) {
+            if grant.no_local
+                && subscriber.is_some_and(|s| !grant.admits(message, &s.reader.client))
+            {
                 return;
             }
             found
@@ -463,9 +467,9 @@ impl State {
                 continue;
             }
             let delivery = folded.delivery(feed, offset, Arc::clone(&shared));
-            if subscriber.queue.try_send(delivery).is_err() {
+            if subscriber.reader.queue.try_send(delivery).is_err() {
                 place.behind = Some(offset);
-                subscriber.wake.notify_one();
+                subscriber.reader.wake.notify_one();
             }
         }
     }
@@ -514,7 +518,7 @@ impl State {
             }
             if place.behind.is_some() {
                 starts.push((feed, end));
-                subscriber.wake.notify_one();
+                subscriber.reader.wake.notify_one();
             }
         }
         self.tree.insert(&filter, grant);

@@ -20,6 +20,7 @@ use super::sessions::record::Changes;
 use super::shares::Shares;
 use super::stats::{Stats, count};
 use super::sys::{self, Sys};
+use super::wills::Wills;
 use crate::clock::Clock;
 use crate::ingest::{Ingest, MissingTopic, Target};
 
@@ -40,6 +41,8 @@ pub struct Node {
     pub sessions: Arc<Sessions>,
     /// Shared subscriptions.
     pub shares: Arc<Shares>,
+    /// Wills that wait.
+    pub wills: Wills,
     /// Retained messages.
     pub retained: Arc<Retained>,
     /// The present values of `$SYS`.
@@ -79,6 +82,31 @@ impl Node {
     /// # Errors
     /// See [`Refusal`]; nothing was appended.
     pub fn append(&self, message: &Message, received: Option<&[u8]>) -> Result<Ticket, Refusal> {
+        self.append_with(message, received.map(StateChange::Put))
+    }
+
+    /// Publishes a will, and removes its key in the same commit.
+    ///
+    /// # Errors
+    /// See [`Refusal`]; nothing was published.
+    pub fn publish_last(&self, message: &Message, key: &[u8]) -> Result<(), Refusal> {
+        if !self.ingest.routes().is_memory(message.path.as_str()) {
+            return self
+                .append_with(message, Some(StateChange::Delete(key)))
+                .map(|_| ());
+        }
+        let mut transaction = Transaction::new();
+        transaction.delete(key);
+        let committed = self.storage.commit(transaction);
+        committed.map_err(|error| self.refuse(&error))?;
+        self.publish_live(message).map(|_| ())
+    }
+
+    fn append_with(
+        &self,
+        message: &Message,
+        change: Option<StateChange<'_>>,
+    ) -> Result<Ticket, Refusal> {
         let path = message.path.as_str();
         if path.starts_with(sys::PREFIX) {
             count(&self.stats.refused_reserved);
@@ -86,7 +114,7 @@ impl Node {
         }
         for _ in 0..2 {
             let target = self.ingest.target(path).map_err(Refusal::Missing)?;
-            match self.append_to(&target, message, received) {
+            match self.append_to(&target, message, change) {
                 Ok(ticket) => {
                     count(&self.stats.publishes_in[usize::from(message.qos.min(2))]);
                     return Ok(ticket);
@@ -192,17 +220,23 @@ impl Node {
         &self,
         target: &Target,
         message: &Message,
-        received: Option<&[u8]>,
+        change: Option<StateChange<'_>>,
     ) -> Result<Ticket, Attempt> {
         let mark = self.clock.stamp(message.timestamp_ms).header;
         message.with_marked_record(target.key.as_deref(), mark.as_deref(), |record| {
-            if received.is_none() && !message.retain {
+            if change.is_none() && !message.retain {
                 return Ok(target.partition.append_record(record)?.ticket);
             }
             let mut transaction = Transaction::new();
             transaction.append_record(&target.partition, record);
-            if let Some(key) = received {
-                transaction.put(key, b"");
+            match change {
+                Some(StateChange::Put(key)) => {
+                    transaction.put(key, b"");
+                }
+                Some(StateChange::Delete(key)) => {
+                    transaction.delete(key);
+                }
+                None => {}
             }
             let staged = match message.retain {
                 true => Some(self.retained.stage(message, &mut transaction)?),
@@ -234,6 +268,15 @@ impl Node {
             _ => Refusal::Reason(ReasonCode::UnspecifiedError),
         }
     }
+}
+
+/// A change of the state that belongs to a message.
+#[derive(Clone, Copy)]
+enum StateChange<'a> {
+    /// The key is set, to nothing.
+    Put(&'a [u8]),
+    /// The key is removed.
+    Delete(&'a [u8]),
 }
 
 enum Attempt {

@@ -23,6 +23,7 @@ use super::stats::count;
 use super::stream::ByteStream;
 use super::sys::{self, Sys};
 use super::websocket;
+use super::wills::{Wills, publish_due};
 
 /// How long connections get to say goodbye and write down their sessions. The
 /// process is to stop within five seconds.
@@ -104,6 +105,7 @@ pub async fn serve(
     let slots = Arc::new(Semaphore::new(node.config.connections_max));
     let mut tasks = JoinSet::new();
     let addresses = Addresses::new(node.config.limits.connections_per_address);
+    let wills = tokio::spawn(publish_due(Arc::clone(&node)));
     let expiry = tokio::spawn(Arc::clone(&node.sessions).expire(now_ms));
     let sys_interval = node.config.sys_interval;
     let sys = (!sys_interval.is_zero())
@@ -151,6 +153,7 @@ pub async fn serve(
         tracing::warn!("some MQTT connections did not close in time");
     }
     expiry.abort();
+    wills.abort();
     if let Some(sys) = sys {
         sys.abort();
     }
@@ -214,6 +217,7 @@ fn start(context: MqttContext) -> io::Result<Arc<Node>> {
         dispatch,
         sessions: Sessions::load(storage.clone(), Arc::clone(&shares), now_ms()),
         shares,
+        wills: Wills::load(storage.clone(), now_ms()),
         retained: Arc::clone(publisher.retained()),
         sys: Sys::default(),
         connect_rate: config

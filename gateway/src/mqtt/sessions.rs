@@ -18,6 +18,7 @@ use thiserror::Error;
 use tokio::sync::{OwnedMutexGuard, watch};
 
 use super::shares::Shares;
+use super::wills::{self, StoredWill};
 use record::{SESSION_PREFIX, SessionRecord, StoredSession};
 
 /// Most sessions of a node, connected or not. Ten times the connections it is
@@ -188,14 +189,6 @@ impl Sessions {
         }
     }
 
-    /// The number of the latest claim of a session; `None` when there is no
-    /// such session.
-    pub fn last_claim(&self, client: &Arc<str>) -> Option<u64> {
-        let table = self.table.lock();
-        let entry = table.entries.get(client)?;
-        Some(*entry.claims.borrow())
-    }
-
     /// Number of sessions, connected or not.
     pub fn count(&self) -> usize {
         self.table.lock().entries.len()
@@ -239,7 +232,7 @@ impl Claim {
     }
 
     /// Removes what the state holds of the session and, when it is to outlive
-    /// its connection, writes `fresh`. Returns the ticket to wait for, `None`
+    /// its connection, writes `fresh`, and the will of its connection. Returns the ticket to wait for, `None`
     /// when nothing had to be written. Blocks on the state.
     ///
     /// # Errors
@@ -247,6 +240,7 @@ impl Claim {
     pub fn reset(
         &mut self,
         fresh: Option<&SessionRecord>,
+        will: Option<&StoredWill>,
     ) -> Result<Option<Ticket>, forebay_storage::AppendError> {
         let mut transaction = Transaction::new();
         if self.leaves.1 {
@@ -255,7 +249,10 @@ impl Claim {
         if let Some(fresh) = fresh {
             transaction.put(&record::session_key(&self.client), &record::encode(fresh));
         }
-        if !self.leaves.1 && fresh.is_none() {
+        if let Some(will) = will {
+            wills::stage(&self.client, Some(will), &mut transaction);
+        }
+        if !self.leaves.1 && fresh.is_none() && will.is_none() {
             return Ok(None);
         }
         let committed = self.sessions.storage.commit(transaction)?;

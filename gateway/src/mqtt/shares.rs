@@ -28,7 +28,7 @@ use thiserror::Error;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
-use super::dispatch::{Dispatch, Grant, QUEUE_LEN_MAX, SubscriberId, Subscription};
+use super::dispatch::{self, Dispatch, Grant, QUEUE_LEN_MAX, SubscriberId, Subscription};
 use super::feeds::{FeedId, FeedKey};
 use super::sessions::record::{Changes, PlaceRecord};
 use super::stats::Stats;
@@ -205,11 +205,14 @@ impl Shares {
             cursors.extend(places.filter_map(|place| Some((place.key()?, place.offset))));
             known.push(subscription.clone());
         }
-        let nobody: Arc<str> = Arc::default();
-        let waking = Arc::clone(&wake);
+        let reads = dispatch::Reader {
+            client: Arc::default(),
+            queue: sender,
+            live: None,
+            wake: Arc::clone(&wake),
+        };
         let id = group.subscriber;
-        self.dispatch
-            .attach(id, nobody, sender, None, waking, known, &cursors);
+        self.dispatch.attach(id, reads, known, &cursors);
         if dormant.is_none() {
             self.dispatch.subscribe(id, subscription);
         }

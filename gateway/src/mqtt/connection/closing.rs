@@ -270,6 +270,8 @@ impl<S: ByteStream> Connection<S> {
 
     async fn leave(&mut self, expiry_seconds: u32) {
         let now = now_ms();
+        // A connection that never opened has a will that nobody asked for.
+        self.discard_will().await;
         self.leave_groups();
         let mut changes = Changes::default();
         let was_resumed = self.outbound.resume.is_none();
@@ -305,7 +307,7 @@ async fn end(node: Arc<Node>, mut opened: Opened) -> Result<(), AppendError> {
         return Ok(());
     }
     let removing = tokio::task::spawn_blocking(move || {
-        let removed = opened.claim.reset(None);
+        let removed = opened.claim.reset(None, None);
         drop(node);
         removed.map(|_| ())
     });

@@ -10,14 +10,14 @@ use forebay_storage::{AppendError, Transaction};
 
 use super::{Connection, Waiting};
 use crate::mqtt::message::{Message, MessageProperties};
-use crate::mqtt::node::{Node, Refusal, now_ms};
+use crate::mqtt::node::{Refusal, now_ms};
 use crate::mqtt::sessions::record;
 use crate::mqtt::stats::count;
 use crate::mqtt::stream::ByteStream;
+use crate::mqtt::wills;
 
-/// How long a will is tried again when the disk is behind. A commit takes
-/// milliseconds; after this the disk is stuck and the process about to end.
-const WILL_RETRY_MAX: Duration = Duration::from_secs(5);
+/// How long the deadline of a will is tried to be written.
+const WILL_WRITE_MAX: Duration = Duration::from_secs(2);
 
 impl<S: ByteStream> Connection<S> {
     /// Appends a publish. False when the storage pushes back.
@@ -154,57 +154,39 @@ impl<S: ByteStream> Connection<S> {
         self.machine.acknowledge(Instant::now(), token, refused);
     }
 
-    /// Publishes the will, after its delay by a task of its own.
+    /// Publishes the will, or sees to it that it is published after its delay.
     pub(super) async fn publish_will(&mut self, will: Will, delay: Duration) {
-        let message = will_message(&will, self.machine.client_id().clone());
+        let Some(opened) = &mut self.opened else {
+            return;
+        };
+        let client = Arc::clone(opened.claim.client());
+        let stored = opened.will.take();
         let node = Arc::clone(&self.node);
-        if delay.is_zero() {
-            append_will(&node, message).await;
+        if let Some(stored) = stored.filter(|_| !delay.is_zero()) {
+            let delay_ms = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+            let deadline_ms = now_ms().saturating_add(delay_ms);
+            let changes = node.wills.arm(&client, &stored, deadline_ms);
+            if let Err(error) = node.commit_soon(&changes, WILL_WRITE_MAX).await {
+                // After a restart the delay begins anew.
+                tracing::debug!(%error, "deadline of a will not written");
+            }
             return;
         }
-        let Some(opened) = &self.opened else { return };
-        let client = Arc::clone(opened.claim.client());
-        let claim = opened.claim.number();
-        tokio::spawn(async move {
-            tokio::time::sleep(delay).await;
-            if node
-                .sessions
-                .last_claim(&client)
-                .is_none_or(|last| last == claim)
-            {
-                append_will(&node, message).await;
-            }
-        });
+        let message = will_message(&will, self.machine.client_id().clone());
+        wills::publish(&node, message, &client).await;
     }
-}
 
-async fn append_will(node: &Arc<Node>, mut message: Message) {
-    message.timestamp_ms = now_ms();
-    let mut committed = node.committed.clone();
-    let attempts = async {
-        loop {
-            match node.append(&message, None) {
-                Ok(_) => return,
-                Err(Refusal::Missing(missing)) => {
-                    if !node.create(missing).await {
-                        return;
-                    }
-                }
-                Err(Refusal::Later) => {
-                    let _ = committed.changed().await;
-                }
-                Err(Refusal::Reason(_) | Refusal::Closing) => return,
+    /// Forgets the will \[MQTT-3.14.4-3\].
+    pub(super) async fn discard_will(&mut self) {
+        let Some(opened) = &mut self.opened else {
+            return;
+        };
+        if opened.will.take().is_some() {
+            let client = Arc::clone(opened.claim.client());
+            if let Err(error) = wills::discard(&self.node, &client).await {
+                tracing::warn!(%error, client = &*client, "will not removed");
             }
         }
-    };
-    if tokio::time::timeout(WILL_RETRY_MAX, attempts)
-        .await
-        .is_err()
-    {
-        tracing::warn!(
-            path = message.path.as_str(),
-            "will not published, the disk is behind"
-        );
     }
 }
 
@@ -221,7 +203,8 @@ fn properties(from: &PublishProperties, client_id: Option<Text>) -> Option<Box<M
     (properties != MessageProperties::default()).then(|| Box::new(properties))
 }
 
-fn will_message(will: &Will, client_id: Text) -> Message {
+/// The message that a will becomes.
+pub(super) fn will_message(will: &Will, client_id: Text) -> Message {
     let WillProperties {
         payload_is_utf8,
         message_expiry_interval,

@@ -9,9 +9,10 @@ use forebay_mqtt::{PacketId, ReasonCode, Text, TopicFilter};
 use forebay_storage::{AppendError, Ticket, Transaction};
 use tokio::sync::mpsc;
 
+use super::inbound::will_message;
 use super::outbound::Subscriber;
 use super::{Connection, Waiting};
-use crate::mqtt::dispatch::{Grant, Subscription};
+use crate::mqtt::dispatch::{Grant, Reader, Subscription};
 use crate::mqtt::feeds::FeedId;
 use crate::mqtt::node::Node;
 use crate::mqtt::sessions::record::{
@@ -21,6 +22,7 @@ use crate::mqtt::sessions::{Claim, ClaimError, EXPIRY_NEVER};
 use crate::mqtt::shares::MemberGrant;
 use crate::mqtt::stats::count;
 use crate::mqtt::stream::ByteStream;
+use crate::mqtt::wills::{self, StoredWill};
 
 /// Characters of a made-up client identifier, 119 bits of chance.
 const ASSIGNED_ID_LEN: usize = 20;
@@ -38,6 +40,8 @@ pub(super) struct Opened {
     /// Whether a no-local subscription was made, so that the client's messages
     /// have to say who published them.
     pub has_no_local: bool,
+    /// Its will, until it is published or discarded.
+    pub will: Option<StoredWill>,
     /// What the machine is told when the session is durable.
     accept: AcceptSession,
 }
@@ -94,7 +98,17 @@ impl<S: ByteStream> Connection<S> {
         };
         let expiry_seconds = seconds(open.session_expiry);
         let node = Arc::clone(&self.node);
-        let prepared = prepare(node, claim, open.clean_start, expiry_seconds).await;
+        let will = open.will.as_ref().and_then(|will| {
+            let delay = will.properties.will_delay_interval.unwrap_or(0);
+            let message = will_message(will, client.clone());
+            StoredWill::new(&message, delay.min(expiry_seconds))
+        });
+        let resumes = claim.is_stored() && !open.clean_start;
+        if node.wills.disarm(claim.client()) && !resumes {
+            // The session of that will ends here, before its delay has passed.
+            Box::pin(publish_earlier(&node, claim.client())).await;
+        }
+        let prepared = prepare(node, claim, resumes, expiry_seconds, will.clone()).await;
         let Prepared {
             claim,
             stored,
@@ -120,6 +134,7 @@ impl<S: ByteStream> Connection<S> {
             subscriptions: BTreeMap::new(),
             shares: BTreeMap::new(),
             has_no_local: false,
+            will,
             accept,
         });
         self.outbound.resume = stored.map(Box::new);
@@ -166,18 +181,13 @@ impl<S: ByteStream> Connection<S> {
         let cursors = places.filter_map(|place| Some((place.key()?, place.offset)));
         let cursors: HashMap<_, _> = cursors.collect();
         let dispatch = &self.node.dispatch;
-        let wake = Arc::clone(&subscriber.wake);
-        let client = Arc::clone(opened.claim.client());
-        let live = Some(Arc::clone(&subscriber.live));
-        dispatch.attach(
-            id,
-            client,
-            sender,
-            live,
-            wake,
-            subscriptions.clone(),
-            &cursors,
-        );
+        let reader = Reader {
+            client: Arc::clone(opened.claim.client()),
+            queue: sender,
+            live: Some(Arc::clone(&subscriber.live)),
+            wake: Arc::clone(&subscriber.wake),
+        };
+        dispatch.attach(id, reader, subscriptions.clone(), &cursors);
         for (record, subscription) in records.iter().zip(subscriptions) {
             let places = record.starts.iter();
             let starts = places.filter_map(|p| Some((dispatch.find(&p.key()?)?, p.offset)));
@@ -197,26 +207,42 @@ impl<S: ByteStream> Connection<S> {
 async fn prepare(
     node: Arc<Node>,
     claim: Claim,
-    clean_start: bool,
+    resumes: bool,
     expiry_seconds: u32,
+    will: Option<StoredWill>,
 ) -> Result<Prepared, AppendError> {
     if !claim.is_stored() {
-        return make(claim, expiry_seconds);
+        return make(claim, expiry_seconds, will.as_ref());
     }
-    let prepared =
-        tokio::task::spawn_blocking(move || match claim.load().filter(|_| !clean_start) {
-            Some(stored) => resume(&node, claim, stored, expiry_seconds),
-            None => make(claim, expiry_seconds),
-        });
+    let prepared = tokio::task::spawn_blocking(move || {
+        let will = will.as_ref();
+        match claim.load().filter(|_| resumes) {
+            Some(stored) => resume(&node, claim, stored, expiry_seconds, will),
+            None => make(claim, expiry_seconds, will),
+        }
+    });
     prepared.await.unwrap_or(Err(AppendError::ShuttingDown))
 }
 
-fn make(mut claim: Claim, expiry_seconds: u32) -> Result<Prepared, AppendError> {
+/// Publishes the will that an earlier session of the client left.
+async fn publish_earlier(node: &Arc<Node>, client: &Arc<str>) {
+    let (reader, of) = (Arc::clone(node), Arc::clone(client));
+    let reading = tokio::task::spawn_blocking(move || reader.wills.read(&of));
+    if let Ok(Some(message)) = reading.await {
+        wills::publish(node, message, client).await;
+    }
+}
+
+fn make(
+    mut claim: Claim,
+    expiry_seconds: u32,
+    will: Option<&StoredWill>,
+) -> Result<Prepared, AppendError> {
     let fresh = SessionRecord {
         expiry_seconds,
         subscriptions: Vec::new(),
     };
-    let ticket = claim.reset((expiry_seconds > 0).then_some(&fresh))?;
+    let ticket = claim.reset((expiry_seconds > 0).then_some(&fresh), will)?;
     Ok(Prepared {
         claim,
         stored: None,
@@ -231,6 +257,7 @@ fn resume(
     claim: Claim,
     mut stored: StoredSession,
     expiry_seconds: u32,
+    will: Option<&StoredWill>,
 ) -> Result<Prepared, AppendError> {
     stored.session.expiry_seconds = expiry_seconds;
     stored.cursors.disconnected_at_ms = None;
@@ -240,6 +267,8 @@ fn resume(
     transaction.put(&record::session_key(client), &session);
     let cursors = record::encode(&stored.cursors);
     transaction.put(&record::cursor_key(client), &cursors);
+    // A will that waited is not to be published any more [MQTT-3.1.3-9].
+    wills::stage(client, will, &mut transaction);
     let ticket = node.storage.commit(transaction)?.ticket;
     Ok(Prepared {
         claim,

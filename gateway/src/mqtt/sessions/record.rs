@@ -6,6 +6,7 @@
 //! | `m/c/<client>` | [`CursorRecord`]: where it reads on, as JSON |
 //! | `m/q/<client>\0<packet id>` | empty: a QoS 2 publish was received and not released |
 //! | `m/o/<client>\0<packet id>` | [`OutgoingRecord`]: a QoS 2 delivery, as JSON |
+//! | `m/w/<client>` | the will, see [`wills`](crate::mqtt::wills) |
 //! | `m/r/<path>` | the retained message as a record batch of one |
 //!
 //! A client identifier cannot contain U+0000, so the keys of one client are
@@ -123,6 +124,11 @@ impl Changes {
     /// Sets a key.
     pub fn put<T: Serialize>(&mut self, key: Vec<u8>, record: &T) {
         self.0.push((key, Some(encode(record))));
+    }
+
+    /// Sets a key to bytes.
+    pub fn put_bytes(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.0.push((key, Some(value)));
     }
 
     /// Removes a key.
