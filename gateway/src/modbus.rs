@@ -15,7 +15,7 @@ mod tests;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use forebay_modbus::bus::{self, Counters, Notice};
 use forebay_modbus::client::{Client, Event};
@@ -156,7 +156,7 @@ impl Bus {
 
     /// Publishes readings, all with the moment at which they came.
     async fn publish(&mut self, readings: Vec<bus::Reading>) -> Result<(), Closing> {
-        let now = now_ms();
+        let now = self.context.publisher.clock().now_ms();
         let mut good = 0;
         let batch: Vec<Reading> = readings
             .into_iter()
@@ -301,11 +301,4 @@ fn value_of(value: Register) -> Value {
         Register::Float(number) => Value::Float(number),
         Register::Text(text) => Value::Text(Arc::from(text)),
     }
-}
-
-/// Milliseconds since the Unix epoch.
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let since = since.unwrap_or_default().as_millis();
-    i64::try_from(since).unwrap_or(i64::MAX)
 }
