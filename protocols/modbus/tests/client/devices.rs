@@ -30,7 +30,7 @@ pub fn config(endpoint: &Endpoint, tags: Vec<Tag>) -> BusConfig {
         pause_after_connect: Duration::ZERO,
         close_after_read: false,
         devices: vec![Device {
-            timeout: Duration::from_millis(500),
+            timeout: Duration::from_secs(2),
             retries: 1,
             pause: Duration::ZERO,
             limits: Limits {
