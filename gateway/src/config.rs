@@ -20,6 +20,7 @@ pub mod names;
 mod node;
 pub mod quantity;
 mod section;
+mod sparkplug;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ pub use limits::MqttLimits;
 pub use mistake::{ConfigError, Mistake};
 pub use modbus::{Modbus, ModbusTag, ModbusWrite};
 use section::Document;
+pub use sparkplug::Sparkplug;
 
 /// A whole configuration, resolved.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,6 +57,8 @@ pub struct Config {
     pub uplink: Option<Uplink>,
     /// Modbus devices, in the order of the file.
     pub modbus: Vec<Modbus>,
+    /// `[sparkplug]`; `None` unless it is enabled.
+    pub sparkplug: Option<Sparkplug>,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -302,9 +306,19 @@ impl Config {
         let mqtt = listeners::mqtt(&root, role);
         let kafka = listeners::kafka(&root);
         let http = listeners::http(&root);
-        let (routes, routes_at) = link::routes(&root);
+        let (mut routes, routes_at) = link::routes(&root);
         let uplink = link::uplink(&root, node.name.as_deref());
         let modbus = modbus::modbus(&root);
+        let sparkplug = sparkplug::sparkplug(&root);
+        if sparkplug.is_some() {
+            sparkplug::put_routes(&root, &mut routes);
+            if mqtt.is_none() {
+                document.mistake(
+                    "sparkplug.enabled",
+                    "expected no [sparkplug] without [mqtt]: edge nodes publish there",
+                );
+            }
+        }
         if role == Role::Broker && !modbus.is_empty() {
             document.mistake(
                 "modbus",
@@ -324,6 +338,7 @@ impl Config {
             routes,
             uplink,
             modbus,
+            sparkplug,
             log,
         };
         config.check_combinations(document, routes_at);

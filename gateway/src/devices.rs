@@ -23,6 +23,7 @@ use crate::commands::Commands;
 use crate::config::{self, Config};
 use crate::modbus;
 use crate::readings::Publisher;
+use crate::sparkplug;
 use fleet::{Fleet, Kind, Wanted};
 pub use health::{DeviceState, Health, HealthSnapshot};
 
@@ -79,11 +80,21 @@ pub struct Devices {
 /// Every kind of device. Each line says what it is called, what the
 /// configuration wants of it, and how one device lives.
 fn kinds() -> Vec<Box<dyn Kind>> {
-    vec![Box::new(Fleet::new(
-        "modbus",
-        buses,
-        |config, context, stop| Box::pin(modbus::run(config, context, stop)),
-    ))]
+    vec![
+        Box::new(Fleet::new("modbus", buses, |config, context, stop| {
+            Box::pin(modbus::run(config, context, stop))
+        })),
+        Box::new(Fleet::new("sparkplug", hosts, |config, context, stop| {
+            Box::pin(sparkplug::run(config, context, stop))
+        })),
+    ]
+}
+
+/// The node has one Sparkplug host application or none.
+fn hosts(config: &Config) -> Wanted<config::Sparkplug> {
+    let named = |section: &config::Sparkplug| ("sparkplug".to_owned(), section.clone());
+    let host = config.sparkplug.iter().map(named);
+    host.map(|host| (host.0.clone(), host)).collect()
 }
 
 /// The sections of each bus: those that name the same endpoint share it.

@@ -25,4 +25,5 @@ pub mod modbus;
 pub mod mqtt;
 pub mod readings;
 pub mod roles;
+pub mod sparkplug;
 pub mod status;

@@ -13,7 +13,7 @@
 mod commits;
 mod connection;
 mod dispatch;
-mod feeds;
+pub(crate) mod feeds;
 mod limits;
 mod live;
 pub mod message;
@@ -97,6 +97,8 @@ pub struct MqttConfig {
     /// Sites whose pages may open a WebSocket besides the gateway's own host:
     /// `https://panel.example`, or `*` for all.
     pub websocket_origins: Vec<String>,
+    /// Whether Sparkplug's NDEATH wills get the time of their publication.
+    pub ndeath_timestamp: bool,
 }
 
 impl Default for MqttConfig {
@@ -110,6 +112,7 @@ impl Default for MqttConfig {
             sys_interval: SYS_INTERVAL,
             write_timeout: WRITE_TIMEOUT,
             websocket_origins: Vec::new(),
+            ndeath_timestamp: false,
         }
     }
 }

@@ -260,7 +260,13 @@ async fn serve(
             storage: storage.clone(),
             publisher,
             routes,
-            config: MqttConfig::from(mqtt),
+            config: MqttConfig {
+                ndeath_timestamp: config
+                    .sparkplug
+                    .as_ref()
+                    .is_some_and(|sparkplug| sparkplug.ndeath_timestamp),
+                ..MqttConfig::from(mqtt)
+            },
             stats: Arc::default(),
         };
         mqtt_stats = Some(Arc::clone(&context.stats));

@@ -27,6 +27,8 @@ mod server;
 mod sessions;
 #[path = "mqtt/shares.rs"]
 mod shares;
+#[path = "mqtt/sparkplug.rs"]
+mod sparkplug;
 #[path = "mqtt/sys.rs"]
 mod sys;
 #[path = "mqtt/websocket.rs"]

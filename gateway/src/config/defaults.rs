@@ -189,3 +189,24 @@ pub const MODBUS_WRITE_INTERVAL: Duration = Duration::from_millis(500);
 pub const MODBUS_TAGS_MAX: usize = 1_000_000;
 /// Each endpoint is a task and a connection.
 pub const MODBUS_DEVICES_MAX: usize = 10_000;
+
+/// The first level of Sparkplug readings.
+pub const SPARKPLUG_PREFIX: &str = "sparkplug";
+/// The log topic of everything that edge nodes publish.
+pub const SPARKPLUG_TOPIC: &str = "sparkplug";
+/// One keeps a small device's commit at one file. The key is the edge node, so
+/// more would keep each in order too.
+pub const SPARKPLUG_PARTITIONS: u32 = 1;
+/// A plant has some ten groups.
+pub const SPARKPLUG_GROUPS_MAX: usize = 1_024;
+/// What the specification calls typical, a couple of seconds.
+pub const SPARKPLUG_REORDER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Above this, values come later than people look.
+pub const SPARKPLUG_REORDER_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// An edge node answers with all its births, which may be megabytes over a
+/// radio link.
+pub const SPARKPLUG_REBIRTH_INTERVAL: Duration = Duration::from_secs(10);
+/// Faster requests find the births of the one before still under way.
+pub const SPARKPLUG_REBIRTH_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// The doubled interval ends here, and so does what can be asked for.
+pub const SPARKPLUG_REBIRTH_INTERVAL_MAX: Duration = Duration::from_secs(300);

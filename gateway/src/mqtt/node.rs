@@ -23,6 +23,7 @@ use super::sys::{self, Sys};
 use super::wills::Wills;
 use crate::clock::Clock;
 use crate::ingest::{Ingest, MissingTopic, Target};
+use crate::sparkplug;
 
 /// Retry of a commit that the storage pushed back.
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
@@ -108,7 +109,7 @@ impl Node {
         change: Option<StateChange<'_>>,
     ) -> Result<Ticket, Refusal> {
         let path = message.path.as_str();
-        if path.starts_with(sys::PREFIX) {
+        if path.starts_with(sys::PREFIX) || path.starts_with(sparkplug::RESERVED_PREFIX) {
             count(&self.stats.refused_reserved);
             return Err(Refusal::Reason(ReasonCode::NotAuthorized));
         }

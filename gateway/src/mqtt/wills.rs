@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use super::message::Message;
 use super::node::{Node, Refusal, now_ms};
 use super::sessions::record::Changes;
+use crate::sparkplug;
 
 const PREFIX: &[u8] = b"m/w/";
 
@@ -200,6 +201,9 @@ pub async fn publish_due(node: Arc<Node>) {
 /// the storage does not take now is tried again at the next start.
 pub async fn publish(node: &Arc<Node>, mut message: Message, client: &str) {
     message.timestamp_ms = now_ms();
+    if node.config.ndeath_timestamp {
+        sparkplug::stamp_death(&mut message);
+    }
     let key = key(client);
     let mut committed = node.committed.clone();
     let attempts = async {

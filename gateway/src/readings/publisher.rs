@@ -110,6 +110,15 @@ impl Publisher {
         &self.shared.clock
     }
 
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.shared.storage
+    }
+
+    /// The last durable commit, as it moves.
+    pub(crate) fn commits(&self) -> watch::Receiver<Ticket> {
+        self.committed.clone()
+    }
+
     pub(crate) fn ingest(&self) -> &Arc<Ingest> {
         &self.shared.ingest
     }

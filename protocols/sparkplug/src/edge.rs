@@ -15,6 +15,7 @@
 //! places they were handed in with.
 
 mod rebirth;
+mod sample;
 mod scope;
 mod sequence;
 mod snapshot;
@@ -24,13 +25,14 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::payload::{Metric, Payload, RawValue};
+use crate::payload::Payload;
 use crate::topic::MessageKind;
-use crate::value::Value;
 use rebirth::Rebirth;
+use sample::{emit, is_template_definition, stale, timestamp};
 use scope::Scope;
 use sequence::{Order, Sequence};
 
+pub use sample::{Sample, SampleQuality};
 pub use scope::Definition;
 pub use sequence::HELD_MAX;
 pub use snapshot::{DeviceSnapshot, EdgeSnapshot, Held, Wanted};
@@ -54,7 +56,7 @@ const DEVICE_BIRTH_GRACE_MS: i64 = 30_000;
 
 /// How long an edge node that was there before a restart may stay silent after
 /// it. Clients come back within their reconnect interval, usually seconds.
-const RESTART_GRACE_MS: i64 = 60_000;
+pub const RESTART_GRACE_MS: i64 = 60_000;
 
 /// What an edge node's machine is set to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,36 +83,6 @@ pub struct Incoming<'a> {
     pub received_ms: i64,
     /// Where the owner finds it again.
     pub place: u64,
-}
-
-/// One value of one metric.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sample {
-    /// Of what.
-    pub definition: Arc<Definition>,
-    /// The value.
-    pub value: Value,
-    /// The metric's time, else the payload's, else that of arrival.
-    pub timestamp_ms: i64,
-    /// How far it can be trusted.
-    pub quality: SampleQuality,
-    /// The sender calls it historical.
-    pub is_historical: bool,
-}
-
-/// How far a sample can be trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SampleQuality {
-    /// As the device has it.
-    Good,
-    /// The sender gives a quality code that the specification does not have.
-    Uncertain,
-    /// The sender says it is bad (quality code 0).
-    Bad,
-    /// The edge node or the device is gone, or says so (quality code 500).
-    Stale,
-    /// The value does not fit its type.
-    TypeMismatch,
 }
 
 /// What was counted since the machine was made.
@@ -274,6 +246,26 @@ impl EdgeNode {
         self.rebirth.poll(now_ms, &self.settings)
     }
 
+    /// Whether [`EdgeNode::poll_rebirth`] would say yes.
+    pub fn is_rebirth_due(&self, now_ms: i64) -> bool {
+        self.rebirth.is_due(now_ms)
+    }
+
+    /// The place of the first message that waits for missing ones.
+    pub fn first_held_place(&self) -> Option<u64> {
+        let held = self
+            .session
+            .iter()
+            .flat_map(|session| &session.sequence.held);
+        held.map(|held| held.place).min()
+    }
+
+    /// Metrics that are known, with those of the devices.
+    pub fn metric_count(&self) -> usize {
+        let devices = self.devices.values().map(|device| device.scope.len());
+        self.node.len() + devices.sum::<usize>()
+    }
+
     /// Takes what happened since the last call.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
@@ -329,7 +321,8 @@ impl EdgeNode {
         });
         for device in self.devices.values_mut() {
             device.scope.close();
-            device.awaits_birth_until_ms = Some(message.received_ms + DEVICE_BIRTH_GRACE_MS);
+            device.awaits_birth_until_ms =
+                Some(message.received_ms.saturating_add(DEVICE_BIRTH_GRACE_MS));
         }
         let before = std::mem::take(&mut self.node);
         self.node = self.born(message, before, samples);
@@ -564,74 +557,4 @@ impl EdgeNode {
             samples.extend(definitions.map(|definition| stale(definition, at_ms)));
         }
     }
-}
-
-fn is_template_definition(metric: &Metric<'_>) -> bool {
-    matches!(&metric.value, Some(RawValue::Template(template)) if template.is_definition)
-}
-
-/// Appends the value of a metric; of a template, the values of its members.
-fn emit(
-    scope: &mut Scope,
-    definition: &Arc<Definition>,
-    metric: &Metric<'_>,
-    message: Message<'_>,
-    samples: &mut Vec<Sample>,
-) {
-    if let Some(RawValue::Template(template)) = &metric.value
-        && !metric.is_null
-    {
-        for member in &template.metrics {
-            if let Some(definition) = scope.member(definition, member) {
-                let timed = Metric {
-                    timestamp: member.timestamp.or(metric.timestamp),
-                    is_historical: member.is_historical || metric.is_historical,
-                    ..member.clone()
-                };
-                emit(scope, &definition, &timed, message, samples);
-            }
-        }
-        return;
-    }
-    let sent_ms = timestamp(message.payload.timestamp, message.received_ms);
-    let datatype = metric.datatype.or(definition.datatype);
-    let (value, quality) = match &metric.value {
-        _ if metric.is_null => (Value::Null, SampleQuality::Good),
-        None => (Value::Null, SampleQuality::Good),
-        Some(raw) => match Value::new(raw, datatype) {
-            Ok(value) => (value, SampleQuality::Good),
-            Err(_) => (Value::Null, SampleQuality::TypeMismatch),
-        },
-    };
-    // Section 6.4.12: three codes, and none means good.
-    let (value, quality) = match metric.integer_property("Quality") {
-        None | Some(192) => (value, quality),
-        Some(0) => (Value::Null, SampleQuality::Bad),
-        Some(500) => (Value::Null, SampleQuality::Stale),
-        Some(_) if quality == SampleQuality::Good => (value, SampleQuality::Uncertain),
-        Some(_) => (value, quality),
-    };
-    samples.push(Sample {
-        definition: Arc::clone(definition),
-        value,
-        timestamp_ms: timestamp(metric.timestamp, sent_ms),
-        quality,
-        is_historical: metric.is_historical,
-    });
-}
-
-fn stale(definition: &Arc<Definition>, timestamp_ms: i64) -> Sample {
-    Sample {
-        definition: Arc::clone(definition),
-        value: Value::Null,
-        timestamp_ms,
-        quality: SampleQuality::Stale,
-        is_historical: false,
-    }
-}
-
-/// A time of the payload; without one, or with an impossible one, `otherwise`.
-fn timestamp(from: Option<u64>, otherwise: i64) -> i64 {
-    from.and_then(|ms| i64::try_from(ms).ok())
-        .unwrap_or(otherwise)
 }

@@ -26,7 +26,7 @@ mod wire;
 pub use decode::DecodeError;
 pub use edge::{
     Counts, Definition, DeviceSnapshot, EdgeNode, EdgeSettings, EdgeSnapshot, Event, HELD_MAX,
-    Held, Incoming, Sample, SampleQuality, Wanted,
+    Held, Incoming, RESTART_GRACE_MS, Sample, SampleQuality, Wanted,
 };
 pub use encode::with_timestamp;
 pub use payload::{

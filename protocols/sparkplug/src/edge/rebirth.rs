@@ -37,14 +37,17 @@ impl Rebirth {
         self.wanted
     }
 
-    /// Whether to send a request at `now_ms`.
-    pub fn poll(&mut self, now_ms: i64, settings: &EdgeSettings) -> bool {
+    /// Whether a request is due at `now_ms`.
+    pub fn is_due(&self, now_ms: i64) -> bool {
         // By absolute difference, so that a clock that is set back does not
         // stop the requests for as long.
-        let waited = self
-            .sent_ms
-            .is_none_or(|sent| now_ms.abs_diff(sent) >= span(self.interval_ms));
-        if !self.wanted || !waited {
+        let waited = |sent| now_ms.abs_diff(sent) >= span(self.interval_ms);
+        self.wanted && self.sent_ms.is_none_or(waited)
+    }
+
+    /// Whether to send a request at `now_ms`. True is counted as sent.
+    pub fn poll(&mut self, now_ms: i64, settings: &EdgeSettings) -> bool {
+        if !self.is_due(now_ms) {
             return false;
         }
         if self.sent_ms.is_some() {

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::sequence::Sequence;
-use super::{
-    Device, EdgeNode, EdgeSettings, Incoming, Message, RESTART_GRACE_MS, Rebirth, Scope, Session,
-};
+use super::{Device, EdgeNode, EdgeSettings, Incoming, Message, Rebirth, Scope, Session};
 use crate::payload::Payload;
 use crate::topic::MessageKind;
 
@@ -23,7 +21,10 @@ pub struct EdgeSnapshot {
     deadline_ms: Option<i64>,
     /// Places of the messages that wait for missing ones.
     held: Vec<u64>,
-    devices: Vec<DeviceSnapshot>,
+    /// The devices, which change less often and are left out when this is
+    /// written: they are to be kept on their own.
+    #[serde(skip)]
+    pub devices: Vec<DeviceSnapshot>,
 }
 
 /// What has to be kept of a device.
@@ -99,7 +100,8 @@ impl EdgeNode {
         })
     }
 
-    /// The edge node as it was, at `now_ms`. `read` hands over what is wanted
+    /// The edge node as it was. It is given up at `silent_until_ms` if nothing
+    /// is heard of it before. `read` hands over what is wanted
     /// once more. A birth that cannot be read leaves its metrics unknown until
     /// the next one.
     pub fn restore(
@@ -107,7 +109,7 @@ impl EdgeNode {
         edge: &str,
         settings: EdgeSettings,
         snapshot: &EdgeSnapshot,
-        now_ms: i64,
+        silent_until_ms: Option<i64>,
         mut read: impl FnMut(Wanted<'_>) -> Option<Held>,
     ) -> Self {
         let mut restored = Self::new(group, edge, settings);
@@ -121,7 +123,7 @@ impl EdgeNode {
                 held: Vec::new(),
                 deadline_ms: snapshot.deadline_ms,
             },
-            silent_until_ms: Some(now_ms.saturating_add(RESTART_GRACE_MS)),
+            silent_until_ms,
         });
         restored.rebirth = Rebirth::default();
         restored.node = {
