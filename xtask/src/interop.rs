@@ -1,6 +1,7 @@
 //! `cargo xtask interop`: the built program against real peers.
 
 mod crowd;
+mod features;
 mod install;
 mod link;
 mod modbus;
@@ -112,6 +113,7 @@ fn scenarios() -> Vec<Scenario> {
             }));
         }
     }
+    all.extend(features::scenarios());
     for mode in ["tcp", "rtu-over-tcp", "rtu"] {
         all.push(Scenario::new(
             format!("modbus-pymodbus-types-orders-tables-{mode}"),
