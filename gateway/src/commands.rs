@@ -1,14 +1,23 @@
 //! Commands: writes to tags of devices that were declared writable.
 //!
 //! A device registers each writable tag with the rule that a value has to keep.
-//! A command reaches the device's queue at most once, and its outcome comes
-//! back through the request.
+//! A publish to `<path>/set` of such a tag is a command: the [`desk`] judges it
+//! by the [`gate`], writes it down in the [`journal`], hands it to the device's
+//! queue, at most once, and publishes the outcome at `<path>/set/result`.
+
+pub mod desk;
+pub mod gate;
+pub mod journal;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use forebay_mqtt::TopicName;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
@@ -48,6 +57,8 @@ pub struct CommandRequest {
     /// The sender's name for it.
     pub id: String,
     /// Takes the outcome. Dropping it is an outcome too: the device stopped.
+    /// A closed one says that the command expired in the queue: it must not be
+    /// carried out any more.
     pub reply: oneshot::Sender<CommandOutcome>,
 }
 
@@ -69,6 +80,30 @@ pub enum CommandOutcome {
         /// Machine-readable cause, as in a reading's status.
         status: String,
     },
+}
+
+impl CommandOutcome {
+    /// The word in records and results.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Done { .. } => "done",
+            Self::Refused { .. } => "refused",
+            Self::Failed { .. } => "failed",
+        }
+    }
+}
+
+/// Who sent a command, and where the answer is wanted.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    /// The client identifier.
+    pub client: String,
+    /// `mqtt-3.1.1` or `mqtt-5`.
+    pub protocol: &'static str,
+    /// Where MQTT 5 clients want the answer, besides `<path>/set/result`.
+    pub response_topic: Option<TopicName>,
+    /// What the answer carries back.
+    pub correlation: Option<Bytes>,
 }
 
 /// The writable tags of all devices. Cheap to clone.
@@ -134,28 +169,5 @@ impl Drop for Registration {
         {
             writable.remove(&self.path);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tag_is_writable_while_its_newest_registration_lives() {
-        let commands = Commands::default();
-        let rule = WriteRule {
-            kind: WriteKind::Bool,
-            min: None,
-            max: None,
-            min_interval: Duration::ZERO,
-        };
-        let (device, _requests) = mpsc::channel(1);
-        let first = commands.register("press/run", rule, device.clone());
-        let second = commands.register("press/run", rule, device);
-        drop(first);
-        assert!(commands.writable("press/run").is_some());
-        drop(second);
-        assert!(commands.writable("press/run").is_none());
     }
 }

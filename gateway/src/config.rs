@@ -10,6 +10,7 @@
 //! The reference for people is `docs/configuration.md`; `config/gateway.toml`
 //! and `config/hub.toml` are shipped and parsed by a test.
 
+mod commands;
 pub mod defaults;
 mod limits;
 mod link;
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use crate::ingest::routes::Durability;
+pub use commands::Commands;
 pub use limits::MqttLimits;
 pub use mistake::{ConfigError, Mistake};
 pub use modbus::{Modbus, ModbusTag, ModbusWrite};
@@ -59,6 +61,8 @@ pub struct Config {
     pub modbus: Vec<Modbus>,
     /// `[sparkplug]`; `None` unless it is enabled.
     pub sparkplug: Option<Sparkplug>,
+    /// Whether tags may be written over MQTT, and by whom.
+    pub commands: Commands,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -267,6 +271,7 @@ impl Config {
     /// can change to.
     pub fn take_devices(&mut self, other: Self) {
         self.modbus = other.modbus;
+        self.commands = other.commands;
     }
 
     /// Reads and resolves the file at `path`.
@@ -325,6 +330,7 @@ impl Config {
                 "expected no [[modbus]] on a broker: gateways poll devices",
             );
         }
+        let commands = commands::commands(&root, role);
         let log = node::log(&root);
         root.finish();
         node_section.finish();
@@ -339,6 +345,7 @@ impl Config {
             uplink,
             modbus,
             sparkplug,
+            commands,
             log,
         };
         config.check_combinations(document, routes_at);

@@ -35,6 +35,7 @@ use std::time::Duration;
 use forebay_mqtt::TopicName;
 use forebay_storage::Storage;
 
+use crate::commands::desk::Desk;
 use crate::ingest::routes::Routes;
 use crate::readings::Publisher;
 
@@ -70,6 +71,8 @@ pub struct MqttContext {
     pub routes: Arc<Routes>,
     /// Shares its caches of paths and of retained messages.
     pub publisher: Publisher,
+    /// Takes the publishes that are commands.
+    pub commands: Option<Desk>,
     /// Limits.
     pub config: MqttConfig,
     /// What is counted; keep a clone to read it.

@@ -7,6 +7,7 @@
 //! [`STOP_LIMIT`]. What was not acknowledged by then is the senders' to repeat.
 
 mod identity;
+mod intake;
 mod listeners;
 mod node;
 mod reload;
@@ -33,16 +34,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::cli::{EXIT_IO, EXIT_UNAVAILABLE};
-use crate::clock::{self, Clock};
-use crate::commands::Commands;
 use crate::config::{self, Config};
-use crate::devices::{Devices, Surroundings};
 use crate::http;
 use crate::http::figures::Figures;
-use crate::ingest::routes::{RouteSpec, Routes};
 use crate::logs;
-use crate::mqtt::{self, MqttConfig, MqttContext};
-use crate::readings::Publisher;
 use crate::status::Listeners;
 use identity::{Identity, IdentityError};
 use listeners::{bind, bind_reason};
@@ -245,34 +240,18 @@ async fn serve(
     let broker = Arc::new(Broker::new(storage.clone(), settings));
     let kafka = forebay_broker::serve(broker, bound.kafka, stopped.clone());
     servers.spawn(async move { ("Kafka server", kafka.await) });
-    let mut mqtt_stats = None;
-    let mut devices = None;
+    let mut intake = None;
     if let (Some(mqtt), Some(listener)) = (&config.mqtt, bound.mqtt) {
-        let routes = routes(config)?;
-        let clock = match config.node.clock {
-            config::ClockTrust::Auto => Clock::system(),
-            config::ClockTrust::Trusted => Clock::trusted(),
+        let place = intake::Place {
+            config,
+            file,
+            storage,
+            stopped: &stopped,
         };
-        helpers.spawn(clock::watch::run(clock.clone(), storage.clone()));
-        let publisher = open_publisher(storage, &routes, clock).await?;
-        devices = Some(Arc::new(new_devices(config, file, publisher.clone())));
-        let context = MqttContext {
-            storage: storage.clone(),
-            publisher,
-            routes,
-            config: MqttConfig {
-                ndeath_timestamp: config
-                    .sparkplug
-                    .as_ref()
-                    .is_some_and(|sparkplug| sparkplug.ndeath_timestamp),
-                ..MqttConfig::from(mqtt)
-            },
-            stats: Arc::default(),
-        };
-        mqtt_stats = Some(Arc::clone(&context.stats));
-        let server = mqtt::serve(context, listener, stopped.clone());
-        servers.spawn(async move { ("MQTT server", server.await) });
+        let started = place.start(mqtt, listener, &mut servers, &mut helpers);
+        intake = Some(started.await?);
     }
+    let devices = intake.as_ref().map(|intake| Arc::clone(&intake.devices));
     let mut uplink = None;
     if let Some(link) = &config.uplink {
         let made = Arc::new(new_uplink(config, link, storage, identity)?);
@@ -283,14 +262,19 @@ async fn serve(
             ("uplink", Ok(()))
         });
     }
-    let reloader = Reloader::new(file.to_path_buf(), config.clone(), devices.clone());
+    let reloader = Reloader::new(
+        file.to_path_buf(),
+        config.clone(),
+        devices.clone(),
+        intake.as_ref().map(|intake| intake.desk.clone()),
+    );
     let reloader = Arc::new(reloader);
     let node = Arc::new(Node::new(
         config.clone(),
         bound.addresses.clone(),
         storage.clone(),
         uplink,
-        mqtt_stats,
+        intake.map(|intake| intake.stats),
         devices.clone(),
         Arc::clone(&reloader),
     ));
@@ -386,47 +370,6 @@ fn broker_config(config: &Config, identity: Identity, bound: SocketAddr) -> Brok
     settings.max_connections = config.kafka.max_connections as usize;
     settings.log_dir = config.node.data_dir.display().to_string();
     settings
-}
-
-fn routes(config: &Config) -> Result<Arc<Routes>, NodeError> {
-    let specs: Vec<RouteSpec> = config
-        .routes
-        .iter()
-        .map(|route| RouteSpec {
-            filter: route.filter.clone(),
-            topic: route.topic.clone(),
-            key: route.key.clone(),
-            partitions: route.partitions,
-            durability: route.durability,
-        })
-        .collect();
-    let routes = Routes::new(&specs).map_err(|errors| {
-        let sentences: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        NodeError::part("routes")(&sentences.join("; "))
-    })?;
-    Ok(Arc::new(routes))
-}
-
-fn new_devices(config: &Config, file: &Path, publisher: Publisher) -> Devices {
-    let config_dir = file.parent().unwrap_or(Path::new(""));
-    Devices::new(Surroundings {
-        publisher,
-        commands: Commands::default(),
-        data_dir: config.node.data_dir.as_path().into(),
-        config_dir: config_dir.into(),
-    })
-}
-
-async fn open_publisher(
-    storage: &Storage,
-    routes: &Arc<Routes>,
-    clock: Clock,
-) -> Result<Publisher, NodeError> {
-    let (storage, routes) = (storage.clone(), Arc::clone(routes));
-    let opening =
-        tokio::task::spawn_blocking(move || Publisher::with_clock(storage, routes, clock));
-    let opened = opening.await;
-    opened.map_err(|error| NodeError::part("publisher")(&error))
 }
 
 fn new_uplink(

@@ -9,6 +9,8 @@
 mod aliases;
 #[path = "mqtt/client.rs"]
 mod client;
+#[path = "mqtt/commanding.rs"]
+mod commanding;
 #[path = "mqtt/delivering.rs"]
 mod delivering;
 #[path = "mqtt/hostile.rs"]

@@ -210,3 +210,11 @@ pub const SPARKPLUG_REBIRTH_INTERVAL: Duration = Duration::from_secs(10);
 pub const SPARKPLUG_REBIRTH_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// The doubled interval ends here, and so does what can be asked for.
 pub const SPARKPLUG_REBIRTH_INTERVAL_MAX: Duration = Duration::from_secs(300);
+
+/// A minute: people wait for what they switch, and a command that arrives
+/// later than that is a surprise.
+pub const COMMANDS_MAX_EXPIRY: Duration = Duration::from_secs(60);
+/// Identifiers are remembered for as long.
+pub const COMMANDS_MAX_EXPIRY_MAX: Duration = Duration::from_secs(3600);
+/// Each publish to a writable tag tries them in a row.
+pub const COMMANDS_ALLOW_MAX: usize = 256;

@@ -105,7 +105,7 @@ f.toml:26: route[0].partitions = 0: expected a whole number from 1 to 1000
 f.toml:29: uplink.bootstrap[0] = "hub": expected a list of host and port, such as ["hub:9092"]
 f.toml:30: uplink.topics[0].prio = 1: unknown key; did you mean `uplink.topics[0].priority`?
 f.toml:31: uplink.max_rate = "10MiB": expected a rate of at least "1KiB/s", such as "10MiB/s", or "unlimited"
-f.toml:33: telemetry: unknown key; known here: node, storage, mqtt, kafka, http, route, uplink, modbus, sparkplug, log
+f.toml:33: telemetry: unknown key; known here: node, storage, mqtt, kafka, http, route, uplink, modbus, sparkplug, commands, log
 19 mistakes"##
     );
 }
@@ -180,7 +180,7 @@ fn the_shipped_file_and_the_reference_know_every_key() {
         max_message_bytes filter topic partitions key bootstrap site topics max_rate endpoint interval unit byte_order max_fill \
         max_registers timeout retries pause pause_after_connect close_after_read report \
         report_interval deadband tags register address type bit length scale offset unit_id write \
-        format level";
+        enabled allow max_expiry format level";
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let file = std::fs::read_to_string(root.join("config/gateway.toml")).expect("the file exists");
     let reference =

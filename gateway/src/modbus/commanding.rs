@@ -93,6 +93,9 @@ impl Commanding {
 
     /// Hands a command to the bus, or answers that it cannot be tried.
     pub(super) fn start(&mut self, client: &mut Client, (tag, request): Command) {
+        if request.reply.is_closed() {
+            return;
+        }
         let started = register_of(&request.value).map(|value| {
             let written = client.write(tag, &value, SEND_WITHIN);
             written.map_err(|error| error.to_string())

@@ -22,6 +22,7 @@ use super::stats::{Stats, count};
 use super::sys::{self, Sys};
 use super::wills::Wills;
 use crate::clock::Clock;
+use crate::commands::desk::Desk;
 use crate::ingest::{Ingest, MissingTopic, Target};
 use crate::sparkplug;
 
@@ -32,6 +33,8 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 pub struct Node {
     /// The log.
     pub storage: Storage,
+    /// Takes the publishes that are commands.
+    pub commands: Option<Desk>,
     /// Marks messages while it is not right.
     pub clock: Clock,
     /// Paths to partitions.

@@ -198,6 +198,7 @@ fn start(context: MqttContext) -> io::Result<Arc<Node>> {
         storage,
         routes,
         publisher,
+        commands,
         config,
         stats,
     } = context;
@@ -212,6 +213,7 @@ fn start(context: MqttContext) -> io::Result<Arc<Node>> {
     let dispatch = Dispatch::start(storage.clone(), routes)?;
     let shares = Shares::new(storage.clone(), Arc::clone(&dispatch), Arc::clone(&stats));
     Ok(Arc::new(Node {
+        commands,
         clock: publisher.clock().clone(),
         ingest: Arc::clone(publisher.ingest()),
         dispatch,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
+use crate::commands::desk::Desk;
 use crate::config::{Config, ConfigError};
 use crate::devices::Devices;
 use crate::status::ReloadReport;
@@ -17,16 +18,23 @@ use crate::status::ReloadReport;
 pub struct Reloader {
     file: PathBuf,
     devices: Option<Arc<Devices>>,
+    desk: Option<Desk>,
     /// What runs. Also keeps reloads one after the other.
     running: Mutex<Config>,
 }
 
 impl Reloader {
     /// A reloader of a node that runs `config`, read from `file`.
-    pub fn new(file: PathBuf, config: Config, devices: Option<Arc<Devices>>) -> Self {
+    pub fn new(
+        file: PathBuf,
+        config: Config,
+        devices: Option<Arc<Devices>>,
+        desk: Option<Desk>,
+    ) -> Self {
         Self {
             file,
             devices,
+            desk,
             running: Mutex::new(config),
         }
     }
@@ -50,6 +58,9 @@ impl Reloader {
             Some(devices) => devices.apply(&loaded).await,
             None => Default::default(),
         };
+        if let Some(desk) = &self.desk {
+            desk.set_policy(loaded.commands.clone());
+        }
         running.take_devices(loaded);
         let report = ReloadReport {
             applied: true,
@@ -129,7 +140,7 @@ mod tests {
             format!("{FILE}[http]\nlisten = 7\n[log]\nlevle = 1\n"),
         )
         .unwrap();
-        let reloader = Reloader::new(file.clone(), config(""), None);
+        let reloader = Reloader::new(file.clone(), config(""), None, None);
         let report = reloader.reload().await;
         assert!(!report.applied);
         assert_eq!(report.mistakes.len(), 2, "{:?}", report.mistakes);

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use forebay_gateway::commands::Commands;
+use forebay_gateway::commands::desk::Desk;
 use forebay_gateway::ingest::routes::{Durability, RouteSpec, Routes};
 use forebay_gateway::mqtt::message::Message;
 use forebay_gateway::mqtt::{Listeners, MqttConfig, MqttContext, Stats, serve};
@@ -20,8 +22,18 @@ pub struct Server {
     pub websocket: SocketAddr,
     pub storage: Storage,
     pub stats: Arc<Stats>,
+    /// Writable tags; the client `scada` may command them.
+    pub commands: Commands,
     shutdown: watch::Sender<bool>,
     serving: JoinHandle<std::io::Result<()>>,
+}
+
+fn policy() -> forebay_gateway::config::Commands {
+    forebay_gateway::config::Commands {
+        enabled: true,
+        allow: vec!["scada".to_owned()],
+        ..Default::default()
+    }
 }
 
 impl Server {
@@ -74,10 +86,20 @@ impl Server {
         let (shutdown, stop) = watch::channel(false);
         let stats = Arc::<Stats>::default();
         let routes = Arc::new(routes.unwrap());
+        let publisher = Publisher::open(storage.clone(), Arc::clone(&routes));
+        let commands = Commands::default();
+        let (desk, clerk) = Desk::new(
+            policy(),
+            commands.clone(),
+            publisher.clone(),
+            storage.clone(),
+        );
+        tokio::spawn(clerk.run(stop.clone()));
         let context = MqttContext {
             storage: storage.clone(),
-            publisher: Publisher::open(storage.clone(), Arc::clone(&routes)),
+            publisher,
             routes,
+            commands: Some(desk),
             config: mqtt,
             stats: Arc::clone(&stats),
         };
@@ -86,6 +108,7 @@ impl Server {
             websocket,
             storage,
             stats,
+            commands,
             shutdown,
             serving: tokio::spawn(serve(context, listeners, stop)),
         }

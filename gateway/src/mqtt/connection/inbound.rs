@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use forebay_mqtt::packet::{Publish, PublishProperties, Will, WillProperties};
 use forebay_mqtt::session::{Outcome, Token};
-use forebay_mqtt::{Effect, PacketId, ReasonCode, Text};
-use forebay_storage::{AppendError, Transaction};
+use forebay_mqtt::{Effect, PacketId, ReasonCode, Text, Version};
+use forebay_storage::{AppendError, Ticket, Transaction};
 
 use super::{Connection, Waiting};
+use crate::commands::Sender;
+use crate::commands::desk::Incoming;
 use crate::mqtt::message::{Message, MessageProperties};
 use crate::mqtt::node::{Refusal, now_ms};
 use crate::mqtt::sessions::record;
@@ -24,8 +26,15 @@ impl<S: ByteStream> Connection<S> {
     pub(super) async fn publish(&mut self, token: Option<Token>, publish: Publish) -> bool {
         let message = self.message(&publish);
         self.count_publish(&message);
+        let command = self.command(&message);
         if self.node.ingest.routes().is_memory(message.path.as_str()) {
-            return self.publish_live(token, message, publish);
+            let published = self.node.publish_live(&message);
+            let is_command = published.is_ok();
+            let goes_on = self.publish_live(token, published, publish);
+            if is_command {
+                self.submit(command).await;
+            }
+            return goes_on;
         }
         let received = match (publish.packet_id, &self.opened) {
             (Some(packet_id), Some(opened)) if message.qos == 2 && opened.is_persistent() => Some(
@@ -42,6 +51,7 @@ impl<S: ByteStream> Connection<S> {
         }
         if let Ok(ticket) = appended {
             self.last_append = ticket;
+            self.submit(command).await;
         }
         match (appended, token) {
             (Ok(ticket), Some(token)) => self.wait_for(ticket, Waiting::Acknowledge(token)),
@@ -63,6 +73,39 @@ impl<S: ByteStream> Connection<S> {
         true
     }
 
+    /// The command that a publish is, if it is one. Wills and what bridges
+    /// bring do not come here, so they command nothing.
+    fn command(&self, message: &Message) -> Option<Incoming> {
+        let path = self
+            .node
+            .commands
+            .as_ref()?
+            .commanded(message.path.as_str())?;
+        let properties = message.properties.as_deref();
+        Some(Incoming {
+            path: path.to_owned(),
+            payload: message.payload.clone(),
+            is_retained: message.retain,
+            sender: Sender {
+                client: self.machine.client_id().as_str().to_owned(),
+                protocol: match self.machine.version() {
+                    Version::V311 => "mqtt-3.1.1",
+                    Version::V5 => "mqtt-5",
+                },
+                response_topic: properties.and_then(|p| p.response_topic.clone()),
+                correlation: properties.and_then(|p| p.correlation_data.clone()),
+            },
+        })
+    }
+
+    /// Hands a published command in. Its acknowledgement does not wait for it.
+    async fn submit(&self, command: Option<Incoming>) {
+        if let (Some(command), Some(desk)) = (command, &self.node.commands) {
+            // Boxed: an idle connection does not pay for it.
+            Box::pin(desk.submit(command)).await;
+        }
+    }
+
     /// Counts a publish, once however often its append is tried.
     fn count_publish(&mut self, message: &Message) {
         if std::mem::take(&mut self.is_repeated) {
@@ -80,8 +123,13 @@ impl<S: ByteStream> Connection<S> {
     /// Publishes on a memory topic. Nothing of it is on disk, so it is
     /// acknowledged at once; a QoS 2 packet id is known as long as the
     /// connection. False when a retained copy has to wait for the storage.
-    fn publish_live(&mut self, token: Option<Token>, message: Message, publish: Publish) -> bool {
-        match (self.node.publish_live(&message), token) {
+    fn publish_live(
+        &mut self,
+        token: Option<Token>,
+        published: Result<Option<Ticket>, Refusal>,
+        publish: Publish,
+    ) -> bool {
+        match (published, token) {
             (Ok(Some(ticket)), Some(token)) => {
                 self.wait_for(ticket, Waiting::Acknowledge(token));
             }
