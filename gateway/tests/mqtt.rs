@@ -21,6 +21,8 @@ mod limits;
 mod memory;
 #[path = "mqtt/options.rs"]
 mod options;
+#[path = "mqtt/properties.rs"]
+mod properties;
 #[path = "mqtt/publishing.rs"]
 mod publishing;
 #[path = "mqtt/server.rs"]

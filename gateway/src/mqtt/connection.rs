@@ -22,6 +22,7 @@ mod opening;
 mod outbound;
 mod output;
 mod recording;
+mod retaining;
 mod sharing;
 mod subscribing;
 
@@ -267,6 +268,7 @@ impl<S: ByteStream> Connection<S> {
             Effect::DropDelivery { cursor, reason } => {
                 count(&self.node.stats.deliveries_dropped);
                 self.finish_shared(cursor);
+                self.outbound.retained.finish(cursor);
                 tracing::debug!(?reason, "delivery dropped");
             }
             Effect::PublishWill { will, delay } => {

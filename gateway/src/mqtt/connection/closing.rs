@@ -95,6 +95,8 @@ impl<S: ByteStream> Connection<S> {
                 None => {}
             }
         }
+        let retained = self.resume_retained(stored.cursors.retained).await;
+        deliveries.extend(retained);
         self.machine.resume(Instant::now(), deliveries);
     }
 
@@ -186,6 +188,7 @@ impl<S: ByteStream> Connection<S> {
             disconnected_at_ms,
             cursors,
             unacknowledged: unacknowledged.collect(),
+            retained: self.outbound.retained.records(&inflight),
         };
         let client = opened.claim.client();
         changes.put(record::cursor_key(client), &record);

@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use forebay_mqtt::packet::{PublishProperties, SubscriptionId};
 use forebay_mqtt::session::{Cursor, Delivery as Outgoing};
-use forebay_mqtt::{Packet, PacketId, Qos, ReasonCode, TopicName};
+use forebay_mqtt::{Packet, PacketId, Qos, ReasonCode};
 use forebay_storage::{ReadError, Ticket};
 use tokio::sync::{Notify, mpsc};
 
+use super::retaining::Retaining;
 use super::sharing::{Sharing, cursor, feed_of, shared_arrives};
-use super::{Connection, Event, Waiting};
-use crate::mqtt::dispatch::{Delivery, Folded, Grant, SubscriberId, UNLOGGED_FEED};
+use super::{Connection, Event};
+use crate::mqtt::dispatch::{Delivery, Folded, SubscriberId, UNLOGGED_FEED};
 use crate::mqtt::feeds::{FeedId, Page, detach, read_page};
 use crate::mqtt::live::LiveQueue;
 use crate::mqtt::node::now_ms;
@@ -32,9 +33,6 @@ const PENDING_LEN_MAX: usize = 64;
 
 /// Bytes read from a partition in one step while behind.
 const CATCH_UP_LEN: usize = 64 << 10;
-
-/// Retained messages read in one step.
-const RETAINED_STEP: usize = 32;
 
 /// Pause after the disk refused a read.
 const READ_RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -65,9 +63,8 @@ pub(super) struct Outbound {
     pub subscriber: Option<Subscriber>,
     /// Messages to be handed to the machine.
     pub pending: VecDeque<Delivery>,
-    /// Retained messages to be read.
-    pub retained: VecDeque<(TopicName, Grant)>,
-    retained_is_waiting: bool,
+    /// Retained messages on their way.
+    pub retained: Retaining,
     /// Its shared subscriptions, from the first on.
     pub sharing: Option<Box<Sharing>>,
     /// A session to be resumed after its CONNACK.
@@ -368,44 +365,6 @@ impl<S: ByteStream> Connection<S> {
         true
     }
 
-    async fn read_retained(&mut self) -> bool {
-        if self.outbound.retained.is_empty() || self.outbound.retained_is_waiting {
-            return false;
-        }
-        let step = self.outbound.retained.len().min(RETAINED_STEP);
-        let wanted: Vec<_> = self.outbound.retained.drain(..step).collect();
-        let node = Arc::clone(&self.node);
-        let reading = tokio::task::spawn_blocking(move || {
-            let read =
-                |(path, grant): (TopicName, Grant)| Some((node.retained_message(&path)?, grant));
-            let found: Vec<_> = wanted.into_iter().filter_map(read).collect();
-            // What was read may not be durable yet.
-            (found, node.storage.fence())
-        });
-        let Ok((mut found, fence)) = reading.await else {
-            return false;
-        };
-        let client = self.opened.as_ref().map(|o| Arc::clone(o.claim.client()));
-        let client = client.unwrap_or_default();
-        found.retain(|(message, grant)| grant.admits(message, &client));
-        let deliveries = found.into_iter().map(|(message, grant)| {
-            let mut folded = Folded::default();
-            folded.add(&grant, &message);
-            let mut delivery = folded.delivery(UNLOGGED_FEED, 0, Arc::new(message));
-            delivery.retain = true;
-            delivery
-        });
-        self.outbound.retained_is_waiting = true;
-        self.wait_for(fence, Waiting::Retained(deliveries.collect()));
-        true
-    }
-
-    /// Retained messages that were read are durable.
-    pub(super) fn retained_arrived(&mut self, deliveries: Vec<Delivery>) {
-        self.outbound.retained_is_waiting = false;
-        self.outbound.pending.extend(deliveries);
-    }
-
     /// Remembers what the stored session had under way.
     pub(super) fn resumed_outgoing(&mut self, packet_id: u16, place: Option<(FeedId, u64)>) {
         self.outbound.recorded.insert(packet_id);
@@ -457,6 +416,7 @@ impl<S: ByteStream> Connection<S> {
     /// The client is done with a delivery.
     pub(super) fn completed(&mut self, cursor: Cursor, packet_id: PacketId) {
         self.finish_shared(cursor);
+        self.outbound.retained.finish(cursor);
         if self.outbound.recorded.contains(&packet_id.value()) {
             self.outbound.finished.push(packet_id.value());
         }

@@ -61,10 +61,13 @@ impl<S: ByteStream> Connection<S> {
                 None => ReasonCode::QuotaExceeded,
             });
         }
+        // The session's record lists them too.
+        let before = self.outbound.retained.wanted_count();
+        self.outbound.retained.extend(retained);
         if !self.write_session(again(requests), Waiting::Subscribed(token, reasons)) {
+            self.outbound.retained.truncate(before);
             return false;
         }
-        self.outbound.retained.extend(retained);
         true
     }
 

@@ -61,6 +61,26 @@ pub struct CursorRecord {
     /// QoS 1 messages below the cursors that the client has not acknowledged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unacknowledged: Vec<UnacknowledgedRecord>,
+    /// Retained messages that the client has not got or not acknowledged.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retained: Vec<RetainedRecord>,
+}
+
+/// A retained message that a subscription asked for and that is not finished.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetainedRecord {
+    /// Its path.
+    pub path: String,
+    /// When it was published, which tells it from its successor.
+    pub timestamp_ms: i64,
+    /// The quality of service it was sent with or may be sent with.
+    pub qos: u8,
+    /// The packet id that it was sent with, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packet_id: Option<u16>,
+    /// Whether the client has answered PUBREC.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub received: bool,
 }
 
 /// An offset of a partition.
