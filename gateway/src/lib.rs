@@ -21,6 +21,7 @@ pub mod http;
 pub mod ingest;
 mod ledger;
 pub mod logs;
+mod memory;
 pub mod modbus;
 pub mod mqtt;
 pub mod readings;

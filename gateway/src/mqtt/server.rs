@@ -24,6 +24,7 @@ use super::stream::ByteStream;
 use super::sys::{self, Sys};
 use super::websocket;
 use super::wills::{Wills, publish_due};
+use crate::memory::{self, Crowd};
 
 /// How long connections get to say goodbye and write down their sessions. The
 /// process is to stop within five seconds.
@@ -111,12 +112,18 @@ pub async fn serve(
     let sys = (!sys_interval.is_zero())
         .then(|| tokio::spawn(sys::Publisher::start(Arc::clone(&node)).run(sys_interval)));
     let mut gauges = tokio::time::interval(GAUGES_INTERVAL);
+    let mut crowd = Crowd::default();
     loop {
         let (stream, address, transport) = tokio::select! {
             () = stopped(&mut shutdown) => break,
             Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
             _ = gauges.tick() => {
                 update_gauges(&node);
+                let connections = node.stats.connections.load(Ordering::Relaxed);
+                if crowd.observe(connections, Instant::now()) {
+                    // Nothing depends on when it is done.
+                    drop(tokio::task::spawn_blocking(memory::trim));
+                }
                 continue;
             }
             accepted = listeners.accept() => match accepted {
