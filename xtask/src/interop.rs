@@ -5,6 +5,7 @@ mod features;
 mod install;
 mod link;
 mod modbus;
+mod sparkplug;
 mod tools;
 
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use crate::tidy::repository;
 /// The text of `cargo xtask interop --help`.
 pub const HELP: &str = "\
 Runs the built program against mosquitto clients, paho, kcat, confluent-kafka,
-kafka-python, pymodbus and libmodbus, cuts the link between a gateway and a hub, and crowds a
+kafka-python, pymodbus, libmodbus and pysparkplug, cuts the link between a gateway and a hub, and crowds a
 gateway with connections. Installs what it needs (apt, a Python environment).
 
 Usage: cargo xtask interop [OPTIONS] [NAME ...]
@@ -133,6 +134,15 @@ fn scenarios() -> Vec<Scenario> {
     all.push(Scenario::new(
         "modbus-libmodbus-dead-neighbour-rtu",
         modbus::dead_neighbour,
+    ));
+    for name in sparkplug::NAMES {
+        all.push(Scenario::new(format!("sparkplug-{name}"), move |stage| {
+            sparkplug::edge_node(stage, name)
+        }));
+    }
+    all.push(Scenario::new(
+        "sparkplug-certificates-restart",
+        sparkplug::restart,
     ));
     all.push(Scenario::new("demo", tools::demo));
     all.push(Scenario::new("crowd", crowd::ten_thousand));

@@ -85,6 +85,8 @@ struct Edge {
     partition: u32,
     /// The devices as they were kept last.
     devices: Vec<DeviceSnapshot>,
+    /// What the health has been told of the machine's faults.
+    faults: u64,
 }
 
 /// What a page became and was not committed yet.
@@ -95,6 +97,7 @@ struct Pending {
     touched: BTreeSet<(String, String)>,
     cursors: Vec<(usize, u64)>,
     newest_ms: i64,
+    is_beyond_limit: bool,
     work: Work,
 }
 
@@ -268,23 +271,16 @@ impl Host {
                     return;
                 }
                 let name = (group.to_owned(), edge.to_owned());
-                let is_full = self.edges.len() >= EDGES_MAX;
-                let entry = match self.edges.get_mut(&name) {
-                    Some(entry) => entry,
-                    None if is_full => {
-                        tracing::warn!(
-                            group,
-                            edge,
-                            "more than {EDGES_MAX} edge nodes; not followed"
-                        );
-                        return;
-                    }
-                    None => self.edges.entry(name.clone()).or_insert_with(|| Edge {
-                        machine: EdgeNode::new(group, edge, self.settings),
-                        partition,
-                        devices: Vec::new(),
-                    }),
-                };
+                if !self.edges.contains_key(&name) && !self.has_room() {
+                    pending.is_beyond_limit = true;
+                    return;
+                }
+                let entry = self.edges.entry(name.clone()).or_insert_with(|| Edge {
+                    machine: EdgeNode::new(group, edge, self.settings),
+                    partition,
+                    devices: Vec::new(),
+                    faults: 0,
+                });
                 entry.partition = partition;
                 let incoming = Incoming {
                     kind,
@@ -308,6 +304,20 @@ impl Host {
             }
             Err(_) => {}
         }
+    }
+
+    /// Whether another edge node can be followed; one that is not there makes
+    /// room.
+    fn has_room(&mut self) -> bool {
+        if self.edges.len() < EDGES_MAX {
+            return true;
+        }
+        let gone = self
+            .edges
+            .iter()
+            .find(|(_, edge)| !edge.machine.is_online());
+        let gone = gone.map(|(name, _)| name.clone());
+        gone.is_some_and(|name| self.edges.remove(&name).is_some())
     }
 
     /// Commits readings, certificates, edge nodes and cursors together.
@@ -389,6 +399,12 @@ impl Host {
 
     /// Logs what happened and says what a person should know.
     fn tell(&mut self, pending: &Pending, asks: bool, health: &Health) {
+        if pending.is_beyond_limit {
+            health.alarm(
+                "edge-nodes",
+                &format!("more than {EDGES_MAX} edge nodes are there; the others are not followed"),
+            );
+        }
         for name in &pending.touched {
             let Some(edge) = self.edges.get_mut(name) else {
                 continue;
@@ -401,11 +417,13 @@ impl Host {
                     Event::Born => tracing::info!(group, edge = id, "edge node born"),
                     Event::Died => tracing::info!(group, edge = id, "edge node gone"),
                     Event::Gap { missing } => {
-                        health.add_errors(missing);
                         tracing::warn!(group, edge = id, missing, "sequence numbers are missing");
                     }
                 }
             }
+            let faults = edge.machine.counts().faults();
+            health.add_errors(faults.saturating_sub(edge.faults));
+            edge.faults = faults;
             let alarm = format!("births {group}/{id}");
             if !edge.machine.wants_rebirth() {
                 health.clear_alarm(&alarm);

@@ -108,6 +108,13 @@ pub struct Counts {
     pub beyond_limits: u64,
 }
 
+impl Counts {
+    /// What should not happen: all but births, deaths and what was repeated.
+    pub fn faults(&self) -> u64 {
+        self.malformed + self.unborn + self.unknown_metrics + self.missing + self.beyond_limits
+    }
+}
+
 /// What is worth a line in a log, beside the samples.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {

@@ -30,6 +30,10 @@ const PYTHON_PACKAGES: [&str; 8] = [
     "pyserial",
 ];
 
+/// The Sparkplug edge node. It wants paho-mqtt 1, so it gets an environment of
+/// its own.
+const SPARKPLUG_PACKAGES: [&str; 1] = ["pysparkplug>=0.6.1,<0.7"];
+
 /// Installs what is missing; returns the Python interpreter to use.
 pub fn everything(no_install: bool) -> Outcome<PathBuf> {
     let environment = target_directory().join("interop-python");
@@ -52,35 +56,50 @@ pub fn everything(no_install: bool) -> Outcome<PathBuf> {
         install.extend(packages);
         apt(&install)?;
     }
-    if !imports_all(&python) {
-        let venv = || {
-            run(Command::new("python3")
-                .args(["-m", "venv"])
-                .arg(&environment))
-        };
-        if venv().is_err() {
-            // Debian splits ensurepip from its Python.
-            apt(&["update", "-qq"])?;
-            apt(&[
-                "install",
-                "-y",
-                "-qq",
-                "--no-install-recommends",
-                "python3-venv",
-            ])?;
-            venv()?;
-        }
-        run(Command::new(&python)
-            .args([
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-            ])
-            .args(PYTHON_PACKAGES))?;
+    let check = "import paho.mqtt.client, confluent_kafka, kafka, lz4.frame, zstandard, snappy, pymodbus, serial";
+    if !imports(&python, check) {
+        make_environment(&environment, &PYTHON_PACKAGES)?;
     }
     Ok(python)
+}
+
+/// Installs the Sparkplug edge node; returns its Python interpreter.
+pub fn sparkplug() -> Outcome<PathBuf> {
+    let environment = target_directory().join("interop-python-sparkplug");
+    let python = environment.join("bin/python");
+    if !imports(&python, "import pysparkplug") {
+        make_environment(&environment, &SPARKPLUG_PACKAGES)?;
+    }
+    Ok(python)
+}
+
+fn make_environment(environment: &Path, packages: &[&str]) -> Outcome {
+    let venv = || {
+        run(Command::new("python3")
+            .args(["-m", "venv"])
+            .arg(environment))
+    };
+    if venv().is_err() {
+        // Debian splits ensurepip from its Python.
+        apt(&["update", "-qq"])?;
+        apt(&[
+            "install",
+            "-y",
+            "-qq",
+            "--no-install-recommends",
+            "python3-venv",
+        ])?;
+        venv()?;
+    }
+    run(Command::new(environment.join("bin/python"))
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+        ])
+        .args(packages))
 }
 
 /// Where cargo puts its output.
@@ -88,8 +107,7 @@ pub fn target_directory() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
 }
 
-fn imports_all(python: &Path) -> bool {
-    let check = "import paho.mqtt.client, confluent_kafka, kafka, lz4.frame, zstandard, snappy, pymodbus, serial";
+fn imports(python: &Path, check: &str) -> bool {
     let status = Command::new(python)
         .args(["-c", check])
         .stderr(Stdio::null())

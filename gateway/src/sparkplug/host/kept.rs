@@ -72,6 +72,7 @@ impl Host {
                 machine,
                 partition: kept.partition,
                 devices: snapshot.devices,
+                faults: 0,
             };
             self.edges.insert(name, edge);
         }
