@@ -274,8 +274,7 @@ async fn serve(
         bound.addresses.clone(),
         storage.clone(),
         uplink,
-        intake.map(|intake| intake.stats),
-        devices.clone(),
+        intake,
         Arc::clone(&reloader),
     ));
     let figures = Figures::install().map_err(|error| NodeError::part("metrics")(&error))?;

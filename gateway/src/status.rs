@@ -17,6 +17,10 @@ pub struct StatusReport {
     pub version: String,
     /// Seconds since the node was ready.
     pub uptime_seconds: u64,
+    /// Whether the system clock was synchronised once, or is trusted; records
+    /// are marked while it is not. `None` without an MQTT server.
+    #[serde(default)]
+    pub clock_synchronised: Option<bool>,
     /// Where the node listens.
     pub listeners: Listeners,
     /// The log on disk.

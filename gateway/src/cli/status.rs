@@ -77,6 +77,9 @@ pub fn render(report: &StatusReport) -> String {
             mqtt.publishes_out.iter().sum::<u64>()
         ));
     }
+    if report.clock_synchronised == Some(false) {
+        lines.push("clock     NOT SYNCHRONISED, records are marked until it is".to_owned());
+    }
     if let Some(uplink) = &report.uplink {
         render_uplink(uplink, &mut lines);
     }
@@ -199,6 +202,7 @@ mod tests {
             role: "gateway".to_owned(),
             version: "0.1.0".to_owned(),
             uptime_seconds: 93_784,
+            clock_synchronised: Some(false),
             listeners: Listeners {
                 mqtt: None,
                 mqtt_websocket: None,
@@ -244,6 +248,7 @@ mod tests {
             "gateway press-shop-1, version 0.1.0, up 1d2h\n\
              listens   kafka 127.0.0.1:9092, http 127.0.0.1:8080\n\
              disk      5MiB used, 3GiB free\n\
+             clock     NOT SYNCHRONISED, records are marked until it is\n\
              uplink    DISCONNECTED, 7 records (700B) behind, 12/s in, 0/s out, 13.2 hours of buffer left\n\
              \x20         connection refused\n\
              modbus    press-7 DEGRADED, 12 tags, 340 readings, 2 errors: unit 3 does not answer\n\

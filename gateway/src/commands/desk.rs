@@ -349,15 +349,18 @@ impl Shared {
         let storage = self.ledger.storage().clone();
         let reading = tokio::task::spawn_blocking(move || storage.scan_prefix(journal::PREFIX));
         let found = reading.await.map_err(|_| LedgerError::Closing)?;
-        for (key, value) in found {
-            let Some((path, id, expires_ms, stage)) = journal::recall(&key, &value) else {
-                continue;
-            };
-            self.gate.lock().remember(&path, &id, expires_ms);
-            if stage == Stage::Pending {
+        let found = found.iter();
+        let found: Vec<_> = found
+            .filter_map(|(key, value)| journal::recall(key, value))
+            .collect();
+        for (path, id, expires_ms, _) in &found {
+            self.gate.lock().remember(path, id, *expires_ms);
+        }
+        for (path, id, expires_ms, stage) in &found {
+            if *stage == Stage::Pending {
                 let status = "gateway-restarted".to_owned();
                 let outcome = CommandOutcome::Failed { status };
-                self.settle(&path, &id, expires_ms, None, &outcome).await?;
+                self.settle(path, id, *expires_ms, None, &outcome).await?;
             }
         }
         Ok(())

@@ -37,6 +37,9 @@ impl Figures {
     pub fn render(&self, report: &StatusReport) -> String {
         gauge!("forebay_info", "node" => report.node.clone(), "role" => report.role.clone(), "version" => report.version.clone()).set(1.0);
         gauge!("forebay_uptime_seconds").set(report.uptime_seconds as f64);
+        if let Some(is_synchronised) = report.clock_synchronised {
+            gauge!("forebay_clock_synchronised").set(f64::from(u8::from(is_synchronised)));
+        }
         let storage = &report.storage;
         gauge!("forebay_storage_free_bytes").set(storage.free_bytes as f64);
         gauge!("forebay_storage_used_bytes").set(storage.used_bytes as f64);
@@ -184,6 +187,15 @@ fn describe() {
     );
     describe_gauge!("forebay_info", "The node, its role and version; always 1");
     describe_gauge!("forebay_uptime_seconds", "Seconds since the node was ready");
+    describe_gauge!(
+        "forebay_clock_synchronised",
+        "Whether records are stored without a mark of the clock"
+    );
+    describe_counter!("forebay_commands_total", "Commands, by their outcome");
+    describe_counter!(
+        "forebay_readings_refused_total",
+        "Readings of devices that were not stored, by the reason"
+    );
     describe_gauge!(
         "forebay_storage_free_bytes",
         "Free bytes of the file system that holds the log"

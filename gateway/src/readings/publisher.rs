@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use forebay_records::RecordRef;
 use forebay_storage::{AppendError, Storage, Ticket, Transaction};
+use metrics::counter;
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -21,7 +22,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// Times that a topic is made anew because it was deleted under the append.
 const RECREATIONS_MAX: usize = 3;
 
-/// Why readings were not stored. What was in front of the refused one is.
+/// Why a reading or a message was not stored.
 #[derive(Debug, Error)]
 pub enum PublishError {
     /// The disk is full, and the configuration says to keep the oldest.
@@ -57,6 +58,19 @@ pub enum PublishError {
     /// The node stops.
     #[error("the log is closing")]
     Closing,
+}
+
+impl PublishError {
+    /// The word in the metrics.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Full { .. } => "full",
+            Self::Append { .. } => "append",
+            Self::Topic { .. } => "topic",
+            Self::Retain { .. } => "retain",
+            Self::Closing => "closing",
+        }
+    }
 }
 
 struct Shared {
@@ -132,16 +146,27 @@ impl Publisher {
     /// and makes the topics that routes name.
     ///
     /// # Errors
-    /// The first refusal; the readings in front of it are appended.
+    /// The first refusal; the readings in front of it are appended, those
+    /// behind it were not tried. What is refused is counted as
+    /// `forebay_readings_refused_total`, and a full disk refuses all the rest.
     pub async fn publish(&self, readings: &[Reading]) -> Result<Ticket, PublishError> {
         let mut json = Vec::with_capacity(128);
         let mut newest = self.shared.storage.committed();
-        for reading in readings {
+        for (index, reading) in readings.iter().enumerate() {
             let path = reading.tag.path();
-            let ticket = self
-                .overcome(path, || self.append_reading(reading, &mut json))
-                .await?;
-            newest = newest.max(ticket);
+            let attempt = || self.append_reading(reading, &mut json);
+            match self.overcome(path, attempt).await {
+                Ok(ticket) => newest = newest.max(ticket),
+                Err(error) => {
+                    let count = match error {
+                        PublishError::Full { .. } => readings.len() - index,
+                        _ => 1,
+                    };
+                    counter!("forebay_readings_refused_total", "reason" => error.reason())
+                        .increment(count as u64);
+                    return Err(error);
+                }
+            }
         }
         Ok(newest)
     }

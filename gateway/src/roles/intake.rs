@@ -23,6 +23,7 @@ pub(super) struct Intake {
     pub(super) devices: Arc<Devices>,
     pub(super) desk: Desk,
     pub(super) stats: Arc<mqtt::Stats>,
+    pub(super) clock: Clock,
 }
 
 /// Where it is started.
@@ -50,7 +51,7 @@ impl Place<'_> {
         };
         helpers.spawn(clock::watch::run(clock.clone(), storage.clone()));
         let routes = routes(config)?;
-        let publisher = open_publisher(storage, &routes, clock).await?;
+        let publisher = open_publisher(storage, &routes, clock.clone()).await?;
         let commands = Commands::default();
         let policy = config.commands.clone();
         let (desk, clerk) = Desk::new(policy, commands.clone(), publisher.clone(), storage.clone());
@@ -81,6 +82,7 @@ impl Place<'_> {
             devices: Arc::new(devices),
             desk,
             stats,
+            clock,
         })
     }
 }

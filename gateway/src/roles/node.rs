@@ -8,9 +8,10 @@ use std::time::{Instant, SystemTime};
 use forebay_storage::{GapReason, Storage};
 use forebay_uplink::Uplink;
 
+use super::intake::Intake;
 use super::reload::Reloader;
 use crate::config::Config;
-use crate::devices::{Devices, HealthSnapshot};
+use crate::devices::HealthSnapshot;
 use crate::http::Subject;
 use crate::mqtt;
 use crate::status::{
@@ -24,8 +25,7 @@ pub struct Node {
     listeners: Listeners,
     storage: Storage,
     uplink: Option<Arc<Uplink>>,
-    mqtt: Option<Arc<mqtt::Stats>>,
-    devices: Option<Arc<Devices>>,
+    intake: Option<Intake>,
     reloader: Arc<Reloader>,
     started: Instant,
     is_stopping: AtomicBool,
@@ -39,8 +39,7 @@ impl Node {
         listeners: Listeners,
         storage: Storage,
         uplink: Option<Arc<Uplink>>,
-        mqtt: Option<Arc<mqtt::Stats>>,
-        devices: Option<Arc<Devices>>,
+        intake: Option<Intake>,
         reloader: Arc<Reloader>,
     ) -> Self {
         Self {
@@ -48,8 +47,7 @@ impl Node {
             listeners,
             storage,
             uplink,
-            mqtt,
-            devices,
+            intake,
             reloader,
             started: Instant::now(),
             is_stopping: AtomicBool::new(false),
@@ -100,18 +98,23 @@ impl Node {
 
 impl Subject for Node {
     fn report(&self) -> StatusReport {
+        let intake = self.intake.as_ref();
         StatusReport {
             node: self.config.node.name.clone(),
             role: self.config.node.role.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.started.elapsed().as_secs(),
+            clock_synchronised: intake.map(|intake| intake.clock.is_trusted()),
             listeners: self.listeners.clone(),
             storage: self.storage_status(),
             topics: self.topics(),
             uplink: self.uplink.as_deref().map(uplink_report),
-            mqtt: self.mqtt.as_deref().map(mqtt_status),
-            devices: match &self.devices {
-                Some(devices) => devices.healths().into_iter().map(device_status).collect(),
+            mqtt: intake.map(|intake| mqtt_status(&intake.stats)),
+            devices: match intake {
+                Some(intake) => {
+                    let healths = intake.devices.healths().into_iter();
+                    healths.map(device_status).collect()
+                }
                 None => Vec::new(),
             },
         }
