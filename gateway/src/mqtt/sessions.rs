@@ -48,10 +48,9 @@ pub enum ClaimError {
 }
 
 struct Entry {
-    /// Held by the owning connection.
-    owner: Arc<tokio::sync::Mutex<()>>,
-    /// Number of the latest claim; an owner with another number leaves.
-    claims: watch::Sender<u64>,
+    /// While somebody holds or waits for the session; most sessions of a node
+    /// may be away, and this is the larger part of an entry.
+    handover: Option<Box<Handover>>,
     /// Claims that hold or wait for the session.
     interested: usize,
     /// When the session ends, in milliseconds since the Unix epoch. `None`
@@ -59,6 +58,14 @@ struct Entry {
     deadline_ms: Option<i64>,
     /// Whether the state holds a record of it.
     stored: bool,
+}
+
+/// How a session goes from one connection to the next.
+struct Handover {
+    /// Held by the owning connection.
+    owner: Arc<tokio::sync::Mutex<()>>,
+    /// Number of the latest claim; an owner with another number leaves.
+    claims: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -154,16 +161,22 @@ impl Sessions {
             if let Some(at) = deadline_ms {
                 table.deadlines.remove(&(at, Arc::clone(&client)));
             }
-            entry.claims.send_replace(number);
+            let handover = entry.handover.get_or_insert_with(|| {
+                Box::new(Handover {
+                    owner: Arc::default(),
+                    claims: watch::Sender::new(0),
+                })
+            });
+            handover.claims.send_replace(number);
             let claim = Claim {
                 sessions: Arc::clone(self),
                 client,
                 number,
-                claims: entry.claims.subscribe(),
+                claims: handover.claims.subscribe(),
                 guard: None,
                 leaves: (deadline_ms, entry.stored),
             };
-            (claim, Arc::clone(&entry.owner))
+            (claim, Arc::clone(&handover.owner))
         };
         match tokio::time::timeout(HANDOVER_MAX, owner.lock_owned()).await {
             Ok(guard) => claim.guard = Some(guard),
@@ -310,6 +323,7 @@ impl Drop for Claim {
         if entry.interested > 0 {
             return;
         }
+        entry.handover = None;
         if !entry.stored {
             table.entries.remove(&self.client);
         } else if let Some(at) = deadline_ms {
@@ -322,8 +336,7 @@ impl Drop for Claim {
 impl Entry {
     fn new() -> Self {
         Self {
-            owner: Arc::default(),
-            claims: watch::Sender::new(0),
+            handover: None,
             interested: 0,
             deadline_ms: None,
             stored: false,
