@@ -152,7 +152,11 @@ impl Host {
     pub fn pause(&self, now_ms: i64, asks: bool) -> Duration {
         let is_behind = |feed: &Feed| feed.partition.offsets().high_watermark > feed.cursor;
         let topic = self.storage.topic(defaults::SPARKPLUG_TOPIC);
-        let is_new = topic.is_some_and(|topic| topic.partition_count() as usize > self.feeds.len());
+        let is_new = topic.is_some_and(|topic| {
+            // A topic that was deleted and made anew has another id.
+            topic.partition_count() as usize > self.feeds.len()
+                || self.feeds.iter().any(|feed| feed.topic != topic.id())
+        });
         if is_new || self.pending.is_some() || self.feeds.iter().any(is_behind) {
             return Duration::ZERO;
         }

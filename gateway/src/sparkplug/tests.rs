@@ -375,6 +375,20 @@ async fn a_gap_asks_for_a_rebirth_only_where_it_is_allowed() {
 }
 
 #[tokio::test]
+async fn a_topic_that_was_made_anew_is_read_from_its_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let site = Site::start(directory.path(), "").await;
+    site.publish("spBv1.0/G/NBIRTH/E", &birth(0)).await;
+    site.until_count(1).await;
+    let storage = site.storage.clone();
+    let deleted = tokio::task::spawn_blocking(move || storage.delete_topic("sparkplug"));
+    deleted.await.unwrap().unwrap();
+    site.publish("spBv1.0/G/NBIRTH/E", &birth(1)).await;
+    site.until_count(2).await;
+    site.stop().await;
+}
+
+#[tokio::test]
 async fn only_the_groups_that_are_asked_for_become_readings() {
     let directory = tempfile::tempdir().unwrap();
     let site = Site::start(directory.path(), "groups = [\"G\"]\nprefix = \"plant/sp\"").await;
