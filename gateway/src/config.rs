@@ -10,6 +10,7 @@
 //! The reference for people is `docs/configuration.md`; `config/gateway.toml`
 //! and `config/hub.toml` are shipped and parsed by a test.
 
+mod bridge;
 mod commands;
 pub mod defaults;
 mod limits;
@@ -32,6 +33,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use crate::ingest::routes::Durability;
+pub use bridge::{Bridge, BridgeTopic, BridgeVersion, Direction};
 pub use commands::Commands;
 pub use limits::MqttLimits;
 pub use mistake::{ConfigError, Mistake};
@@ -63,6 +65,8 @@ pub struct Config {
     pub sparkplug: Option<Sparkplug>,
     /// Whether tags may be written over MQTT, and by whom.
     pub commands: Commands,
+    /// Connections to brokers that exist already.
+    pub bridges: Vec<Bridge>,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -272,6 +276,7 @@ impl Config {
     pub fn take_devices(&mut self, other: Self) {
         self.modbus = other.modbus;
         self.commands = other.commands;
+        self.bridges = other.bridges;
     }
 
     /// Reads and resolves the file at `path`.
@@ -331,6 +336,13 @@ impl Config {
             );
         }
         let commands = commands::commands(&root, role);
+        let bridges = bridge::bridges(&root, node.name.as_deref());
+        if mqtt.is_none() && !bridges.is_empty() {
+            document.mistake(
+                "bridge",
+                "expected no [[bridge]] without [mqtt]: bridges carry its namespace",
+            );
+        }
         let log = node::log(&root);
         root.finish();
         node_section.finish();
@@ -346,6 +358,7 @@ impl Config {
             modbus,
             sparkplug,
             commands,
+            bridges,
             log,
         };
         config.check_combinations(document, routes_at);

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
+use crate::bridge;
 use crate::commands::Commands;
 use crate::config::{self, Config};
 use crate::modbus;
@@ -87,7 +88,17 @@ fn kinds() -> Vec<Box<dyn Kind>> {
         Box::new(Fleet::new("sparkplug", hosts, |config, context, stop| {
             Box::pin(sparkplug::run(config, context, stop))
         })),
+        Box::new(Fleet::new("bridge", bridges, |config, context, stop| {
+            Box::pin(bridge::run(config, context, stop))
+        })),
     ]
+}
+
+/// A bridge is known by its name, under which it remembers what it sent.
+fn bridges(config: &Config) -> Wanted<config::Bridge> {
+    let named = |bridge: &config::Bridge| (bridge.name.clone(), bridge.clone());
+    let bridges = config.bridges.iter().map(named);
+    bridges.map(|bridge| (bridge.0.clone(), bridge)).collect()
 }
 
 /// The node has one Sparkplug host application or none.

@@ -10,6 +10,7 @@
 // One system call, in `clock/kernel.rs`, with its reasoning.
 #![deny(unsafe_code)]
 
+pub mod bridge;
 pub mod cli;
 pub mod client;
 pub mod clock;

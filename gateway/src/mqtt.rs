@@ -17,7 +17,7 @@ pub(crate) mod feeds;
 mod limits;
 mod live;
 pub mod message;
-mod node;
+pub(crate) mod node;
 pub(crate) mod retained;
 mod server;
 mod sessions;

@@ -153,6 +153,20 @@ pub const UPLINK_MAX_RATE_MIN: u64 = 1 << 10;
 /// One address per hub node suffices.
 pub const UPLINK_BOOTSTRAP_MAX: usize = 16;
 
+/// A plant has a few brokers to connect.
+pub const BRIDGES_MAX: usize = 64;
+/// Mappings of one bridge: each message tries them in order.
+pub const BRIDGE_TOPICS_MAX: usize = 256;
+/// Half a minute notices a dead link before a shift does, at two packets.
+pub const BRIDGE_KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// The client library takes no less.
+pub const BRIDGE_KEEP_ALIVE_MIN: Duration = Duration::from_secs(5);
+/// Fills a round trip of 50 ms at 1,280 messages a second; brokers accept at
+/// least 20 at once, and MQTT 5 ones say how many they take.
+pub const BRIDGE_INFLIGHT: u16 = 64;
+/// Above this the window holds megabytes of messages to be repeated.
+pub const BRIDGE_INFLIGHT_MAX: u64 = 10_000;
+
 /// Starts, stops, alarms and link changes; nothing per message.
 pub const LOG_LEVEL: &str = "info";
 

@@ -105,7 +105,7 @@ f.toml:26: route[0].partitions = 0: expected a whole number from 1 to 1000
 f.toml:29: uplink.bootstrap[0] = "hub": expected a list of host and port, such as ["hub:9092"]
 f.toml:30: uplink.topics[0].prio = 1: unknown key; did you mean `uplink.topics[0].priority`?
 f.toml:31: uplink.max_rate = "10MiB": expected a rate of at least "1KiB/s", such as "10MiB/s", or "unlimited"
-f.toml:33: telemetry: unknown key; known here: node, storage, mqtt, kafka, http, route, uplink, modbus, sparkplug, commands, log
+f.toml:33: telemetry: unknown key; known here: node, storage, mqtt, kafka, http, route, uplink, modbus, sparkplug, commands, bridge, log
 19 mistakes"##
     );
 }
@@ -220,6 +220,42 @@ fn limits_are_read_and_their_mistakes_named() {
         "mqtt.websocket_origins",
         "mqtt.limits.inflight",
         "mqtt.limits.publish_bytes_rate",
+    ] {
+        assert!(found.contains(key), "{key} is not in {found}");
+    }
+}
+
+#[test]
+fn bridges_are_read_and_their_mistakes_named() {
+    let text = format!(
+        "{GOOD}[[bridge]]\nname = \"old\"\naddress = \"10.0.0.5:1883\"\nversion = \"3.1.1\"\ntopics = [ {{ filter = \"a/#\", direction = \"both\", qos = 0, remote_prefix = \"x/\" }} ]\n"
+    );
+    let config = resolved(&text);
+    let [bridge] = config.bridges.as_slice() else {
+        panic!("expected one bridge");
+    };
+    assert_eq!(bridge.client_id, "forebay-press-shop-1-old");
+    assert_eq!(bridge.version, BridgeVersion::V311);
+    let topic = BridgeTopic {
+        filter: "a/#".to_owned(),
+        direction: Direction::Both,
+        qos: 0,
+        local_prefix: String::new(),
+        remote_prefix: "x/".to_owned(),
+    };
+    assert_eq!(bridge.topics, [topic]);
+
+    let text = format!(
+        "{GOOD}[[bridge]]\nname = \"a\"\naddress = \"x\"\nversion = \"4\"\npassword_file = \"p\"\ntopics = [ {{ filter = \"{{a}}/#\", local_prefix = \"+/\" }} ]\n"
+    );
+    let found = mistakes(&text);
+    for key in [
+        "bridge[0].address",
+        "bridge[0].version",
+        "bridge[0].password_file",
+        "bridge[0].topics[0].filter",
+        "bridge[0].topics[0].direction",
+        "bridge[0].topics[0].local_prefix",
     ] {
         assert!(found.contains(key), "{key} is not in {found}");
     }

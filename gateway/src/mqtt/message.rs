@@ -25,6 +25,7 @@ const HEADER_RESPONSE_TOPIC: &[u8] = b"mqtt.response-topic";
 const HEADER_CORRELATION: &[u8] = b"mqtt.correlation-data";
 const HEADER_EXPIRY: &[u8] = b"mqtt.expiry-seconds";
 const HEADER_CLIENT: &[u8] = b"mqtt.client-id";
+const HEADER_BRIDGE: &[u8] = b"mqtt.bridge";
 const HEADER_USER: &[u8] = b"mqtt.user.";
 
 /// A message on a path, independent of the wire it came from.
@@ -64,6 +65,9 @@ pub struct MessageProperties {
     /// messages, and while the publisher has a no-local subscription
     /// (section 3.8.3.1). It is not sent to subscribers.
     pub client_id: Option<Text>,
+    /// The bridge that it came in by, which does not carry it back. It is not
+    /// sent to subscribers.
+    pub bridge: Option<Text>,
 }
 
 impl Message {
@@ -164,6 +168,7 @@ impl Message {
             properties.response_topic = properties.response_topic.as_ref().map(topic);
             properties.correlation_data = properties.correlation_data.as_ref().map(&copy);
             properties.client_id = properties.client_id.as_ref().map(text);
+            properties.bridge = properties.bridge.as_ref().map(text);
             for (user_name, value) in &mut properties.user {
                 *user_name = text(user_name);
                 *value = text(value);
@@ -222,8 +227,10 @@ impl Message {
             .as_ref()
             .map(|name| name.text().as_bytes().as_ref());
         let client_id = properties.client_id.as_ref();
+        let bridge = properties.bridge.as_ref();
         let optional = [
             (HEADER_CLIENT, client_id.map(|id| id.as_bytes().as_ref())),
+            (HEADER_BRIDGE, bridge.map(|name| name.as_bytes().as_ref())),
             (HEADER_CONTENT_TYPE, content_type),
             (HEADER_RESPONSE_TOPIC, response_topic),
             (HEADER_CORRELATION, properties.correlation_data.as_deref()),
@@ -249,6 +256,7 @@ impl Message {
                     HEADER_RESPONSE_TOPIC => properties.response_topic = topic_name(value),
                     HEADER_CORRELATION => properties.correlation_data = Some(value.clone()),
                     HEADER_CLIENT => properties.client_id = text,
+                    HEADER_BRIDGE => properties.bridge = text,
                     HEADER_EXPIRY => {
                         let seconds = std::str::from_utf8(value).ok();
                         properties.expiry_seconds = seconds.and_then(|s| s.parse().ok());
@@ -321,6 +329,7 @@ mod tests {
                     .map(|value| (Text::from_static("a"), Text::from_static(value)))
                     .to_vec(),
                 client_id: Some(Text::from_static("press-7")),
+                bridge: Some(Text::from_static("old-broker")),
             })),
         };
         assert_eq!(through_the_log(&message, None), Some(message.clone()));

@@ -124,10 +124,6 @@ impl Publisher {
         &self.shared.clock
     }
 
-    pub(crate) fn storage(&self) -> &Storage {
-        &self.shared.storage
-    }
-
     /// The last durable commit, as it moves.
     pub(crate) fn commits(&self) -> watch::Receiver<Ticket> {
         self.committed.clone()
@@ -135,6 +131,10 @@ impl Publisher {
 
     pub(crate) fn ingest(&self) -> &Arc<Ingest> {
         &self.shared.ingest
+    }
+
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.shared.storage
     }
 
     pub(crate) fn retained(&self) -> &Arc<Retained> {

@@ -24,6 +24,8 @@ pub struct Server {
     pub stats: Arc<Stats>,
     /// Writable tags; the client `scada` may command them.
     pub commands: Commands,
+    #[allow(dead_code)]
+    pub publisher: Publisher,
     shutdown: watch::Sender<bool>,
     serving: JoinHandle<std::io::Result<()>>,
 }
@@ -48,6 +50,12 @@ impl Server {
     }
 
     pub async fn with(dir: &Path, threads: bool, mqtt: MqttConfig) -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self::at(any, dir, threads, mqtt).await
+    }
+
+    /// Comes back where another one was.
+    pub async fn at(mqtt_address: SocketAddr, dir: &Path, threads: bool, mqtt: MqttConfig) -> Self {
         let mut config = Config::new(dir);
         config.threads = threads;
         config.preallocation = Preallocation::None;
@@ -75,7 +83,7 @@ impl Server {
                 durability: Durability::Memory,
             },
         ]);
-        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = TcpListener::bind(mqtt_address).await.unwrap();
         let address = tcp.local_addr().unwrap();
         let over_http = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let websocket = over_http.local_addr().unwrap();
@@ -97,7 +105,7 @@ impl Server {
         tokio::spawn(clerk.run(stop.clone()));
         let context = MqttContext {
             storage: storage.clone(),
-            publisher,
+            publisher: publisher.clone(),
             routes,
             commands: Some(desk),
             config: mqtt,
@@ -109,6 +117,7 @@ impl Server {
             storage,
             stats,
             commands,
+            publisher,
             shutdown,
             serving: tokio::spawn(serve(context, listeners, stop)),
         }

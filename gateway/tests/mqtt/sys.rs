@@ -121,6 +121,7 @@ async fn clients_cannot_publish_to_sys() {
     let Packet::PubAck(refused) = client.receive().await else {
         panic!("expected PUBACK");
     };
+    assert_eq!(refused.packet_id, id(1));
     assert_eq!(refused.reason, ReasonCode::NotAuthorized);
     client.publish("a", "1").await;
     // 3.1.1 has no word for it: the connection ends without an answer.

@@ -247,6 +247,7 @@ fn properties(from: &PublishProperties, client_id: Option<Text>) -> Option<Box<M
         correlation_data: from.correlation_data.clone(),
         user: from.user_properties.clone(),
         client_id,
+        bridge: None,
     };
     (properties != MessageProperties::default()).then(|| Box::new(properties))
 }

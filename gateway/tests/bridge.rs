@@ -1,0 +1,17 @@
+//! Bridges: against a broker that does what a test says, and against another
+//! Forebay as a whole broker that goes down and comes back.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "bridge/broker.rs"]
+mod broker;
+#[path = "bridge/carrying.rs"]
+mod carrying;
+#[path = "mqtt/client.rs"]
+#[allow(dead_code)]
+mod client;
+#[path = "bridge/faults.rs"]
+mod faults;
+#[path = "mqtt/server.rs"]
+#[allow(dead_code)]
+mod server;
