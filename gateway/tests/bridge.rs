@@ -8,10 +8,10 @@ mod broker;
 #[path = "bridge/carrying.rs"]
 mod carrying;
 #[path = "mqtt/client.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the tests of bridges use only a part of it")]
 mod client;
 #[path = "bridge/faults.rs"]
 mod faults;
 #[path = "mqtt/server.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the tests of bridges use only a part of it")]
 mod server;

@@ -24,7 +24,7 @@ pub struct Server {
     pub stats: Arc<Stats>,
     /// Writable tags; the client `scada` may command them.
     pub commands: Commands,
-    #[allow(dead_code)]
+    #[allow(dead_code, reason = "only some of the test binaries publish readings")]
     pub publisher: Publisher,
     shutdown: watch::Sender<bool>,
     serving: JoinHandle<std::io::Result<()>>,
