@@ -202,10 +202,7 @@ impl Running {
                     continue;
                 }
             };
-            if let Event::Connected { .. } = &event {
-                is_open = true;
-                health.set_state(DeviceState::Connected, &address);
-            }
+            is_open |= matches!(event, Event::Connected { .. });
             if let Err(end) = self.handle(&link, event).await {
                 return end;
             }
@@ -243,7 +240,9 @@ impl Running {
                 let limit = receive_maximum.map_or(usize::MAX, |max| usize::from(max) - 1);
                 let limit = limit.min(usize::from(self.settings.inflight)).max(1);
                 self.outbox.rewind(limit, packet_max);
-                self.subscribe(link, session_present)?;
+                if !self.subscribe(link, session_present)? {
+                    self.report_connected();
+                }
             }
             Event::Message(incoming) => self.take(link, *incoming).await?,
             Event::Written(packet_id) => self.outbox.sent(packet_id),
@@ -260,6 +259,7 @@ impl Running {
             }
             Event::Subscribed(0) => {
                 self.context.health.clear_alarm("subscriptions");
+                self.report_connected();
                 if let Err(error) = self.outbox.cursors().subscribed(&self.subscribing) {
                     tracing::debug!(%error, "subscriptions not written down");
                 }
@@ -276,16 +276,24 @@ impl Running {
         Ok(())
     }
 
+    /// From here on the broker keeps what it gets for this bridge.
+    fn report_connected(&self) {
+        let address = self.settings.address.to_string();
+        let health = &self.context.health;
+        health.set_state(DeviceState::Connected, &address);
+    }
+
     /// Makes the subscriptions, unless the broker has them: making them again
-    /// would bring all its retained messages again.
-    fn subscribe(&mut self, link: &Link, session_present: bool) -> Result<(), End> {
+    /// would bring all its retained messages again. Returns whether an answer
+    /// is on its way.
+    fn subscribe(&mut self, link: &Link, session_present: bool) -> Result<bool, End> {
         let wanted = self.mappings.subscriptions();
         let lines = wanted.iter().map(|(filter, qos)| format!("{qos} {filter}"));
         let mut lines: Vec<String> = lines.collect();
         lines.sort();
         let known = self.outbox.cursors().subscriptions();
         if session_present && known == lines {
-            return Ok(());
+            return Ok(false);
         }
         if session_present {
             let filters = known.iter().filter_map(|line| line.split_once(' '));
@@ -299,7 +307,7 @@ impl Running {
         if !wanted.is_empty() {
             link.subscribe(&wanted)?;
         }
-        Ok(())
+        Ok(!wanted.is_empty())
     }
 
     /// Appends a message of the broker.

@@ -2,6 +2,7 @@
 //! directory. The link is cut and restored on the way, and an audit ends it.
 
 mod audit;
+mod broker;
 mod link;
 mod nodes;
 mod plc;
@@ -21,7 +22,7 @@ use self::link::Link;
 use self::nodes::{Node, NodeError};
 use self::plc::Plc;
 use self::screen::{Row, Screen};
-use self::sensors::Tally;
+use self::sensors::{Machine, Tally};
 use crate::cli::{DemoArgs, EXIT_FAILED};
 use crate::client::records::Walk;
 use crate::client::{Client, ClientError};
@@ -59,6 +60,8 @@ enum DemoError {
     Plc(std::io::Error),
     #[error("cannot wait for Ctrl-C: {0}")]
     Signal(std::io::Error),
+    #[error("the bridge to the old broker is {state} and brought {readings} readings after {} s", DRAIN_LIMIT.as_secs())]
+    Bridge { state: String, readings: u64 },
     #[error("the hub still lacks {lag} readings after {} s", DRAIN_LIMIT.as_secs())]
     NotDrained { lag: u64 },
     #[error("a record at {topic}/{partition} offset {offset} is no reading of the demo")]
@@ -118,24 +121,30 @@ async fn show(args: &DemoArgs, dir: &Path) -> Result<Audit, DemoError> {
     let link = Link::open(hub.ports.kafka())
         .await
         .map_err(DemoError::Link)?;
+    let old_broker = Node::start(broker::BRIDGE, dir, &broker::config(dir)).await?;
     let plc = Plc::start().await.map_err(DemoError::Plc)?;
-    let devices = plc::section(plc.address);
+    let devices = plc::section(plc.address) + &broker::section(old_broker.ports.mqtt());
     let config = nodes::gateway_config(dir, link.address(), &devices);
     let gateway = Node::start("gateway", dir, &config).await?;
     screen.announce(&format!(
         "A hub (Kafka on {}) and a gateway (MQTT on {}, Kafka on {}, HTTP on {}) run in {}.\n\
          Four presses publish at QoS 1; the bearing of press-3 is failing.\n\
-         A fifth is polled: press-5 is a PLC on Modbus TCP ({}).",
+         A fifth is polled: press-5 is a PLC on Modbus TCP ({}).\n\
+         A sixth knows only an old MQTT broker ({}), which is bridged in.",
         hub.ports.kafka(),
         gateway.ports.mqtt(),
         gateway.ports.kafka(),
         gateway.ports.http(),
         dir.display(),
         plc.address,
+        old_broker.ports.mqtt(),
     ));
-    let tally = Arc::new(Tally::default());
-    let mut sensors = sensors::start(gateway.ports.mqtt(), &tally);
     let mut view = View::open(&gateway, &hub).await?;
+    // Nobody keeps what is published before the bridge has subscribed.
+    view.wait_for_bridge(|bridge| bridge.state == "connected")
+        .await?;
+    let tally = Arc::new(Tally::default());
+    let mut sensors = sensors::start(&machines(&gateway, &old_broker), &tally);
     let seconds = args.seconds.unwrap_or(DEFAULT_SECONDS).max(MIN_SECONDS);
     watch(seconds, &mut view, &mut screen, &link, &tally).await?;
 
@@ -145,13 +154,35 @@ async fn show(args: &DemoArgs, dir: &Path) -> Result<Audit, DemoError> {
     // Sensors that still wait are counted as sent and not acknowledged.
     let _ = tokio::time::timeout(SENSOR_STOP_LIMIT, quiet).await;
     sensors.abort_all();
+    let bridged = tally.acknowledged_of(broker::MACHINE);
+    view.wait_for_bridge(|bridge| bridge.readings >= bridged)
+        .await?;
     view.drain().await?;
     let arrivals = view.arrivals().await?;
     let audit = Audit::new(&tally.sent_per_path(), tally.acknowledged(), &arrivals);
     report(&audit, args.json, &screen);
     gateway.stop().await;
+    old_broker.stop().await;
     hub.stop().await;
     Ok(audit)
+}
+
+/// The machines that publish, and where.
+fn machines(gateway: &Node, old_broker: &Node) -> Vec<Machine> {
+    let direct = sensors::MACHINES.map(|name| Machine {
+        name,
+        broker: gateway.ports.mqtt(),
+        prefix: broker::LOCAL_PREFIX,
+        path_prefix: broker::LOCAL_PREFIX,
+    });
+    let mut machines = direct.to_vec();
+    machines.push(Machine {
+        name: broker::MACHINE,
+        broker: old_broker.ports.mqtt(),
+        prefix: broker::REMOTE_PREFIX,
+        path_prefix: broker::LOCAL_PREFIX,
+    });
+    machines
 }
 
 /// Shows a row a second; the link is down in the second third of the time.
@@ -237,6 +268,13 @@ struct View {
     gateway_http: HostPort,
 }
 
+/// What the gateway's status says about the bridge.
+#[derive(Debug, Default, Deserialize)]
+struct BridgeStatus {
+    state: String,
+    readings: u64,
+}
+
 /// What a demo sensor puts into a payload. Polled readings have no number.
 #[derive(Deserialize)]
 struct Payload {
@@ -269,6 +307,32 @@ impl View {
             buffer_hours: self.buffer_hours().await,
             vibration: tally.vibration(sensors::FAILING_MACHINE),
         })
+    }
+
+    /// Waits until the bridge is as it is wanted.
+    async fn wait_for_bridge(
+        &self,
+        is_as_wanted: impl Fn(&BridgeStatus) -> bool,
+    ) -> Result<(), DemoError> {
+        let deadline = Instant::now() + DRAIN_LIMIT;
+        loop {
+            let bridge = self.bridge().await.unwrap_or_default();
+            if is_as_wanted(&bridge) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let BridgeStatus { state, readings } = bridge;
+                return Err(DemoError::Bridge { state, readings });
+            }
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
+    }
+
+    async fn bridge(&self) -> Option<BridgeStatus> {
+        let status = crate::cli::status::fetch(&self.gateway_http).await.ok()?;
+        let mut devices = status.get("devices")?.as_array()?.iter();
+        let bridge = devices.find(|device| device["name"] == broker::BRIDGE)?;
+        BridgeStatus::deserialize(bridge).ok()
     }
 
     /// Waits until the hub has as many readings as the gateway.

@@ -25,7 +25,7 @@ pub struct Arrival {
 pub struct Audit {
     /// Readings that the sensors published.
     pub sent: u64,
-    /// Readings that the gateway acknowledged.
+    /// Readings that the gateway, or the old broker, acknowledged.
     pub acknowledged: u64,
     /// Published readings found at the hub, duplicates included.
     pub arrived: u64,

@@ -1,4 +1,4 @@
-//! The demo's hub and gateway: child processes of this very binary, in the
+//! The demo's nodes: child processes of this very binary, in the
 //! same process group, each with a generated configuration file.
 
 use std::io;
@@ -61,7 +61,7 @@ pub enum NodeError {
     /// Files could not be written or the process not started.
     #[error("cannot start the demo's {name}: {source}")]
     Spawn {
-        /// `hub` or `gateway`.
+        /// Which one.
         name: &'static str,
         /// What the system said.
         source: io::Error,
@@ -69,7 +69,7 @@ pub enum NodeError {
     /// It ended or never became ready.
     #[error("the demo's {name} did not start: {last_words}")]
     NotReady {
-        /// `hub` or `gateway`.
+        /// Which one.
         name: &'static str,
         /// The last line of its log.
         last_words: String,
@@ -177,7 +177,7 @@ pub fn gateway_config(dir: &Path, link: SocketAddr, devices: &str) -> String {
 }
 
 /// A TOML basic string.
-fn quoted(path: &Path) -> String {
+pub(super) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

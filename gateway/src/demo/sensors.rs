@@ -4,20 +4,19 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
 use tokio::task::JoinSet;
 
-/// Machines of the demo plant, each one MQTT client.
+/// Machines of the demo plant that speak MQTT to the gateway.
 pub const MACHINES: [&str; 4] = ["press-1", "press-2", "press-3", "press-4"];
 /// The machine whose bearing fails.
 pub const FAILING_MACHINE: &str = "press-3";
 /// Pause between two rounds of one machine. A round is one reading of each
-/// quantity, so the plant makes 4 machines x 3 quantities x 20 = 240 readings
-/// a second: visible on the screen, nothing for a Raspberry Pi.
+/// quantity, so five machines make 5 x 3 quantities x 20 = 300 readings a second: visible on the screen, nothing for a Raspberry Pi.
 const ROUND: Duration = Duration::from_millis(50);
 /// Publishes that wait inside the client library. Small, so that the number
 /// sent stays close to the number acknowledged.
@@ -28,7 +27,7 @@ const DOUBLING_SECONDS: f64 = 8.0;
 /// What the sensors did so far, shared with the screen and the audit.
 #[derive(Debug, Default)]
 pub struct Tally {
-    acknowledged: AtomicU64,
+    acknowledged: Mutex<BTreeMap<&'static str, u64>>,
     stop: AtomicBool,
     per_path: Mutex<BTreeMap<String, u64>>,
     vibration: Mutex<BTreeMap<&'static str, f64>>,
@@ -37,7 +36,12 @@ pub struct Tally {
 impl Tally {
     /// Readings whose PUBACK arrived.
     pub fn acknowledged(&self) -> u64 {
-        self.acknowledged.load(Ordering::Relaxed)
+        self.acknowledged.lock().values().sum()
+    }
+
+    /// Those of one machine.
+    pub fn acknowledged_of(&self, machine: &str) -> u64 {
+        self.acknowledged.lock().get(machine).copied().unwrap_or(0)
     }
 
     /// Readings sent per path; the last sequence number is one less.
@@ -64,63 +68,71 @@ impl Tally {
     }
 }
 
+/// Where a machine publishes.
+#[derive(Debug, Clone, Copy)]
+pub struct Machine {
+    /// Its name, a level of its topics.
+    pub name: &'static str,
+    /// The broker that it knows.
+    pub broker: SocketAddr,
+    /// What its topics begin with there.
+    pub prefix: &'static str,
+    /// What its paths begin with in the log.
+    pub path_prefix: &'static str,
+}
+
 /// Starts one MQTT client per machine. Each ends after [`Tally::stop`] once
 /// every reading that it sent is acknowledged.
-pub fn start(gateway: SocketAddr, tally: &Arc<Tally>) -> JoinSet<()> {
+pub fn start(machines: &[Machine], tally: &Arc<Tally>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    for machine in MACHINES {
+    for &machine in machines {
         let mut options = MqttOptions::new(
-            format!("demo-{machine}"),
-            gateway.ip().to_string(),
-            gateway.port(),
+            format!("demo-{}", machine.name),
+            machine.broker.ip().to_string(),
+            machine.broker.port(),
         );
         options.set_keep_alive(Duration::from_secs(5));
         options.set_clean_session(false);
         let (client, events) = AsyncClient::new(options, CLIENT_QUEUE);
-        let own_acknowledged = Arc::new(AtomicU64::new(0));
-        tasks.spawn(drive(events, tally.clone(), own_acknowledged.clone()));
-        tasks.spawn(publish(machine, client, tally.clone(), own_acknowledged));
+        tasks.spawn(drive(machine.name, events, tally.clone()));
+        tasks.spawn(publish(machine, client, tally.clone()));
     }
     tasks
 }
 
-async fn publish(
-    machine: &'static str,
-    client: AsyncClient,
-    tally: Arc<Tally>,
-    own_acknowledged: Arc<AtomicU64>,
-) {
-    let mut noise = fastrand::Rng::with_seed(machine.bytes().map(u64::from).sum());
+async fn publish(machine: Machine, client: AsyncClient, tally: Arc<Tally>) {
+    let Machine { name, .. } = machine;
+    let mut noise = fastrand::Rng::with_seed(name.bytes().map(u64::from).sum());
     let mut ticks = tokio::time::interval(ROUND);
     let mut sequence = 0u64;
     let mut own_sent = 0u64;
     while !tally.stopping() {
         ticks.tick().await;
         let seconds = sequence as f64 * ROUND.as_secs_f64();
-        let vibration = vibration_at(machine, seconds, &mut noise);
-        tally.vibration.lock().insert(machine, vibration);
+        let vibration = vibration_at(name, seconds, &mut noise);
+        tally.vibration.lock().insert(name, vibration);
         let readings = [
             ("vibration", vibration, "mm/s"),
             ("temperature", 41.0 + vibration * 1.5 + noise.f64(), "°C"),
             ("rpm", 1480.0 + 6.0 * noise.f64(), "1/min"),
         ];
         for (quantity, value, unit) in readings {
-            let path = format!("plant/{machine}/{quantity}");
+            let topic = format!("{}{name}/{quantity}", machine.prefix);
             let payload =
                 format!("{{\"seq\":{sequence},\"value\":{value:.3},\"unit\":\"{unit}\"}}");
             if client
-                .publish(&path, QoS::AtLeastOnce, false, payload)
+                .publish(&topic, QoS::AtLeastOnce, false, payload)
                 .await
                 .is_err()
             {
                 return;
             }
-            tally.count_sent(&path);
+            tally.count_sent(&format!("{}{name}/{quantity}", machine.path_prefix));
             own_sent += 1;
         }
         sequence += 1;
     }
-    while own_acknowledged.load(Ordering::Relaxed) < own_sent {
+    while tally.acknowledged_of(name) < own_sent {
         ticks.tick().await;
     }
     // The event loop ends with an error after the disconnect; both are done.
@@ -129,12 +141,11 @@ async fn publish(
 
 /// Runs the client's event loop and counts PUBACKs. A broken connection is
 /// retried by the library with its unacknowledged publishes.
-async fn drive(mut events: EventLoop, tally: Arc<Tally>, own_acknowledged: Arc<AtomicU64>) {
+async fn drive(machine: &'static str, mut events: EventLoop, tally: Arc<Tally>) {
     loop {
         match events.poll().await {
             Ok(Event::Incoming(Packet::PubAck(_))) => {
-                own_acknowledged.fetch_add(1, Ordering::Relaxed);
-                tally.acknowledged.fetch_add(1, Ordering::Relaxed);
+                *tally.acknowledged.lock().entry(machine).or_default() += 1;
             }
             Ok(Event::Outgoing(rumqttc::Outgoing::Disconnect)) => return,
             Ok(_) => {}
