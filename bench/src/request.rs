@@ -1,4 +1,5 @@
-//! QoS 1 request and response, beside mosquitto.
+//! QoS 1 request and response, beside mosquitto: on a topic that is in the log,
+//! and on one that is only in memory, as mosquitto's are.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +23,9 @@ const PAIRS: usize = 4;
 
 /// Requests before a measurement counts.
 const WARM_UP: usize = 200;
+
+/// Keeps requests and responses out of the log.
+const MEMORY: &str = "[[route]]\nfilter = \"call/#\"\ndurability = \"memory\"\n";
 
 #[derive(Default)]
 struct Side {
@@ -57,7 +61,8 @@ pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
     );
     report.fact(
         "forebay settings",
-        "defaults: request and response are each durable before they are delivered",
+        "log: defaults, request and response are each durable before they are delivered; \
+         memory: a route with durability = \"memory\"",
     );
     report.fact(
         "load",
@@ -65,22 +70,33 @@ pub fn measure(setting: &Setting, report: &mut Report) -> Outcome {
             "{PAIRS} pairs, one request each at a time, {READING_SIZE} bytes, QoS 1, {length:?}"
         ),
     );
-    let (mut ours, mut theirs) = (Side::default(), Side::default());
-    let mut ratios = Vec::new();
+    let mut theirs = Side::default();
+    let mut ours = [
+        ("log", "", Side::default()),
+        ("memory", MEMORY, Side::default()),
+    ];
+    let mut ratios = [Vec::new(), Vec::new()];
     for round in 0..setting.rounds {
         let scratch = setting.scratch()?;
         let peer = Mosquitto::start(scratch.path())?;
         theirs.note(exchange(peer.address, length).during("mosquitto")?, length);
         drop(peer);
-        let node = Node::start(&Spec::gateway(&setting.program, "request", scratch.path()))?;
-        ours.note(exchange(node.mqtt()?, length).during("forebay")?, length);
-        let p99s = ours.p99.last().zip(theirs.p99.last());
-        ratios.extend(p99s.map(|(ours, theirs)| ratio(*ours, *theirs)));
+        for ((topic, sections, side), ratios) in ours.iter_mut().zip(&mut ratios) {
+            let mut spec = Spec::gateway(&setting.program, topic, scratch.path());
+            (*sections).clone_into(&mut spec.sections);
+            let node = Node::start(&spec)?;
+            side.note(exchange(node.mqtt()?, length).during("forebay")?, length);
+            let p99s = side.p99.last().zip(theirs.p99.last());
+            ratios.extend(p99s.map(|(ours, theirs)| ratio(*ours, *theirs)));
+        }
         eprintln!("round {} of {}", round + 1, setting.rounds);
     }
-    ours.report("forebay", report);
     theirs.report("mosquitto", report);
-    report.median("round trip p99, forebay to mosquitto", &ratios);
+    for ((topic, _, side), ratios) in ours.iter().zip(&ratios) {
+        side.report(&format!("forebay {topic}"), report);
+        let name = format!("round trip p99, forebay {topic} to mosquitto");
+        report.median(&name, ratios);
+    }
     Ok(())
 }
 

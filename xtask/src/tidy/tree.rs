@@ -5,7 +5,8 @@ use std::path::Path;
 
 use crate::failure::{During, Outcome};
 
-/// Directories that hold no source: build output, history, fuzz inputs.
+/// What holds no source: build output, history (a file in a linked work tree),
+/// fuzz inputs.
 const SKIPPED: [&str; 5] = [".git", "target", "corpus", "artifacts", "__pycache__"];
 
 /// Bytes of a file that is still read as text. The largest legitimate text
@@ -45,10 +46,11 @@ impl Tree {
             let entry = entry.during(directory.display())?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let kind = entry.file_type().during(&name)?;
+            if SKIPPED.contains(&name.as_str()) {
+                continue;
+            }
             if kind.is_dir() {
-                if !SKIPPED.contains(&name.as_str()) {
-                    self.walk(&entry.path(), &format!("{prefix}{name}/"))?;
-                }
+                self.walk(&entry.path(), &format!("{prefix}{name}/"))?;
             } else if kind.is_file() && entry.metadata().during(&name)?.len() <= TEXT_SIZE_MAX {
                 let path = format!("{prefix}{name}");
                 // A file may vanish between listing and reading (editors do
