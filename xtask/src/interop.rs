@@ -135,6 +135,12 @@ fn scenarios() -> Vec<Scenario> {
         "modbus-libmodbus-dead-neighbour-rtu",
         modbus::dead_neighbour,
     ));
+    for mode in ["tcp", "rtu-over-tcp"] {
+        all.push(Scenario::new(
+            format!("modbus-pymodbus-commands-{mode}"),
+            move |stage| modbus::commands(stage, mode),
+        ));
+    }
     for name in sparkplug::NAMES {
         all.push(Scenario::new(format!("sparkplug-{name}"), move |stage| {
             sparkplug::edge_node(stage, name)

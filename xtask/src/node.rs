@@ -41,6 +41,8 @@ pub struct Spec {
     pub advertise: Option<SocketAddr>,
     /// The hub, if there is an uplink.
     pub hub: Option<SocketAddr>,
+    /// Lines for `[node]`.
+    pub node: String,
     /// Lines for `[storage]`.
     pub storage: String,
     /// Lines for `[mqtt]`.
@@ -65,6 +67,7 @@ impl Spec {
             work_dir: work_dir.join(name),
             advertise: None,
             hub: None,
+            node: String::new(),
             storage: "retention = { keep_free = \"64MiB\" }\n".to_owned(),
             mqtt: String::new(),
             uplink: String::new(),
@@ -92,8 +95,9 @@ impl Spec {
         )?;
         writeln!(
             out,
-            "data_dir = {:?}\n",
-            self.data_dir.display().to_string()
+            "data_dir = {:?}\n{}",
+            self.data_dir.display().to_string(),
+            self.node
         )?;
         writeln!(out, "[storage]\n{}", self.storage)?;
         let [mqtt, kafka, http] = self.ports;

@@ -129,6 +129,47 @@ pub fn dead_neighbour(stage: &Stage) -> Outcome {
     Ok(())
 }
 
+/// Commands over MQTT: what is allowed is at the device and nowhere else, what is
+/// not is not, and a restart repeats none.
+pub fn commands(stage: &Stage, mode: &str) -> Outcome {
+    let peer = Peer::pymodbus(stage, mode, None, None)?;
+    let name = format!("modbus-commands-{mode}");
+    let mut spec = Spec::gateway(&stage.program, &name, stage.work.path());
+    // Nobody sets the clock of a build machine, and commands need one.
+    spec.node = "clock = \"trusted\"\n".to_owned();
+    let tags = [
+        r#"{ name = "setpoint", address = 380, type = "FLOAT32", byte_order = "CDAB", write = { min = 0, max = 100 } }"#,
+        r#"{ name = "valve", register = "coil", address = 60, write = {} }"#,
+        r#"{ name = "high", address = 390, type = "UINT8H", write = {} }"#,
+        r#"{ name = "low", address = 390, type = "UINT8L", write = {} }"#,
+    ];
+    spec.sections = format!(
+        "[commands]\nenabled = true\nallow = [\"scada\"]\n\n\
+         [[modbus]]\nname = \"device\"\ninterval = \"200ms\"\nendpoint = {:?}\ntags = [{}]\n",
+        endpoint(mode, &peer.place, None),
+        tags.join(", "),
+    );
+    let script =
+        |name, node: &Node| stage.script("modbus_commands.py", name, node, &[&peer.place, mode]);
+    let mut node = Node::start(&spec)?;
+    let is_zero = |reading: &Value| is_value(&reading["value"], &0.0.into());
+    wait_for(&node, "a good reading", |all| {
+        last(all, "device/setpoint").is_some_and(is_zero)
+    })?;
+    script("write", &node)?;
+    node.kill();
+    script("overwrite", &node)?;
+    let node = Node::start(&spec)?;
+    // Commands are not read from the log; two polls later would be the time.
+    wait_for(&node, "the reading of what somebody else wrote", |all| {
+        let mut newest = all.iter().rev();
+        let written = newest.position(|(_, reading)| is_value(&reading["value"], &41.5.into()));
+        let newer = all.iter().rev().take(written.unwrap_or(all.len()));
+        newer.filter(|(key, _)| key == "device/setpoint").count() >= 2
+    })?;
+    script("untouched", &node)
+}
+
 fn endpoint(mode: &str, place: &str, line: Option<&Line>) -> String {
     match (mode, line) {
         (_, Some(line)) => format!("rtu://{}?baud=115200&parity=none", line.gateway.display()),
