@@ -25,7 +25,7 @@ enum Tokio {
 }
 
 /// The table of ARCHITECTURE.md.
-const EDGES: [Allowed; 12] = [
+const EDGES: [Allowed; 13] = [
     Allowed {
         krate: "forebay-records",
         imports: &[],
@@ -62,6 +62,11 @@ const EDGES: [Allowed; 12] = [
         tokio: Tokio::Never,
     },
     Allowed {
+        krate: "forebay-analytics",
+        imports: &[],
+        tokio: Tokio::Never,
+    },
+    Allowed {
         krate: "forebay-broker",
         imports: &["forebay-storage", "forebay-records", "forebay-kafka"],
         tokio: Tokio::In(&["broker/src/server", "broker/tests/"]),
@@ -75,6 +80,7 @@ const EDGES: [Allowed; 12] = [
         krate: "forebay-gateway",
         imports: &[
             "forebay-storage",
+            "forebay-analytics",
             "forebay-records",
             "forebay-kafka",
             "forebay-mqtt",
