@@ -16,6 +16,7 @@ use crate::errors::Refusal;
 use crate::handlers::groups::GroupDesk;
 use crate::handlers::producer_id::ProducerIds;
 use crate::reply::{CloseReason, Reply};
+use crate::stats::{Counters, Stats};
 use crate::topic_name::is_internal;
 
 /// Leader epoch of every partition: one node leads for good.
@@ -32,6 +33,7 @@ pub struct Broker {
     pub(crate) books: Books,
     pub(crate) groups: Mutex<GroupDesk>,
     pub(crate) producer_ids: Mutex<ProducerIds>,
+    pub(crate) counters: Counters,
     wake_groups: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -46,6 +48,7 @@ impl Broker {
             clock: Clock::start(),
             books: Books::default(),
             producer_ids: Mutex::new(ProducerIds::default()),
+            counters: Counters::default(),
             wake_groups: OnceLock::new(),
         }
     }
@@ -57,6 +60,11 @@ impl Broker {
             Ok(reply) => reply,
             Err(reason) => Reply::Close(reason),
         }
+    }
+
+    /// What it did since the start.
+    pub fn stats(&self) -> Stats {
+        self.counters.snapshot()
     }
 
     /// The log under the broker.
@@ -127,6 +135,7 @@ impl Broker {
         let header = decode_request_header(&mut reader).map_err(malformed)?;
         let key = ApiKey::try_from(header.api_key)
             .map_err(|_| CloseReason::UnknownApi(header.api_key))?;
+        self.counters.add_request(key);
         let version = header.api_version;
         let call = Call {
             key,

@@ -29,6 +29,7 @@ mod offsets;
 pub mod producer_state;
 mod reply;
 mod server;
+mod stats;
 pub mod topic_config;
 pub mod topic_name;
 
@@ -42,3 +43,4 @@ pub use errors::{KafkaCode, Refusal};
 pub use handlers::fetch::{FetchWait, MAX_FETCH_BYTES};
 pub use reply::{Answer, CloseReason, Reply, Work};
 pub use server::serve;
+pub use stats::Stats;

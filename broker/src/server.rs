@@ -5,7 +5,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use forebay_storage::Ticket;
@@ -48,7 +47,6 @@ pub async fn serve(
     let commits = bridge_commits(&broker);
     let groups = tokio::spawn(expire_groups(Arc::clone(&broker)));
     let sweeps = tokio::spawn(sweep_offsets(Arc::clone(&broker)));
-    let open = Arc::new(AtomicUsize::new(0));
     let mut connections = JoinSet::new();
     let for_connections = shutdown.clone();
     loop {
@@ -58,13 +56,13 @@ pub async fn serve(
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
-                    if open.load(Ordering::Relaxed) >= broker.config().max_connections {
+                    if connections.len() >= broker.config().max_connections {
+                        broker.counters.add_refused();
                         tracing::warn!(%peer, limit = broker.config().max_connections, "connection refused");
                         continue;
                     }
                     let connection = Connection::new(Arc::clone(&broker), commits.clone(), for_connections.clone(), peer);
-                    open.fetch_add(1, Ordering::Relaxed);
-                    connections.spawn(run(connection, stream, Arc::clone(&open)));
+                    connections.spawn(run(connection, stream, Arc::clone(&broker)));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
@@ -96,12 +94,15 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-async fn run(connection: Connection, stream: TcpStream, open: Arc<AtomicUsize>) {
+async fn run(connection: Connection, stream: TcpStream, broker: Arc<Broker>) {
     let peer = connection.peer();
+    let _open = broker.counters.open();
     if let Err(error) = connection.run(stream).await {
         tracing::debug!(%peer, %error, "connection closed");
+        if error.is_violation() {
+            broker.counters.add_violation();
+        }
     }
-    open.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// Publishes the newest durable ticket.

@@ -238,7 +238,7 @@ async fn serve(
 
     let settings = broker_config(config, identity, bound.kafka_address);
     let broker = Arc::new(Broker::new(storage.clone(), settings));
-    let kafka = forebay_broker::serve(broker, bound.kafka, stopped.clone());
+    let kafka = forebay_broker::serve(Arc::clone(&broker), bound.kafka, stopped.clone());
     servers.spawn(async move { ("Kafka server", kafka.await) });
     let mut intake = None;
     if let (Some(mqtt), Some(listener)) = (&config.mqtt, bound.mqtt) {
@@ -273,6 +273,7 @@ async fn serve(
         config.clone(),
         bound.addresses.clone(),
         storage.clone(),
+        broker,
         uplink,
         intake,
         Arc::clone(&reloader),

@@ -2,6 +2,8 @@
 //!
 //! `forebay status` reads the same types back, so the two cannot drift apart.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::devices::Changes;
@@ -31,6 +33,9 @@ pub struct StatusReport {
     pub uplink: Option<UplinkReport>,
     /// The MQTT server, when there is one.
     pub mqtt: Option<MqttStatus>,
+    /// The Kafka server.
+    #[serde(default)]
+    pub kafka: KafkaStatus,
     /// The connections to machines and other brokers, by name.
     #[serde(default)]
     pub devices: Vec<DeviceStatus>,
@@ -198,6 +203,25 @@ pub struct UplinkPartition {
     pub state: String,
     /// Whether it waits for a person.
     pub stopped: bool,
+}
+
+/// The Kafka server. Totals count from the start of the process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KafkaStatus {
+    /// Connections open at the moment.
+    pub connections: u64,
+    /// Connections accepted.
+    pub connections_total: u64,
+    /// Connections closed because there were too many.
+    pub connections_refused: u64,
+    /// Connections closed because the client broke the protocol.
+    pub violations: u64,
+    /// Bytes of requests.
+    pub bytes_in: u64,
+    /// Bytes of responses.
+    pub bytes_out: u64,
+    /// Requests by the name of their API, those that were asked.
+    pub requests: BTreeMap<String, u64>,
 }
 
 /// What the limits of `[mqtt.limits]` did, since the start.

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 
-use super::frame::{FrameBuffer, FrameError};
+use super::frame::{FrameBuffer, FrameError, LENGTH_LEN};
 use super::stopped;
 use crate::reply::{CloseReason, Work};
 use crate::{Broker, ConnectionContext, FetchWait, Reply};
@@ -61,6 +61,22 @@ pub(super) enum ConnectionError {
     Panicked,
     #[error("storage is closed")]
     StorageClosed,
+}
+
+impl ConnectionError {
+    /// Whether the client sent what it must not send.
+    pub(super) fn is_violation(&self) -> bool {
+        match self {
+            Self::Frame(error) => matches!(error, FrameError::Length { .. } | FrameError::Cut),
+            Self::Close(reason) => matches!(
+                reason,
+                CloseReason::UnknownApi(_)
+                    | CloseReason::UnsupportedVersion { .. }
+                    | CloseReason::Malformed(_)
+            ),
+            _ => false,
+        }
+    }
 }
 
 /// A connection before its socket is split.
@@ -130,6 +146,8 @@ impl Connection {
                 frame = frames.next(&socket) => frame?,
             };
             let Some(frame) = frame else { return Ok(()) };
+            let counters = &self.broker.counters;
+            counters.add_bytes_in(LENGTH_LEN + frame.len());
             let reply = self.broker.handle(frame, context);
             match self.settle(reply).await? {
                 Reply::None => {}
@@ -253,6 +271,7 @@ impl Writer {
             timeout(WRITE_TIMEOUT, self.socket.write_all(chunk))
                 .await
                 .map_err(|_| ConnectionError::Stuck)??;
+            self.broker.counters.add_bytes_out(chunk.len());
         }
         Ok(())
     }

@@ -35,7 +35,8 @@ const MAX_RESERVE_BYTES: usize = 1024 * 1024;
 /// `connections.max.idle.ms`, ten minutes.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 
-const LENGTH_LEN: usize = 4;
+/// Bytes of the length in front of a frame.
+pub(super) const LENGTH_LEN: usize = 4;
 const PRODUCE_KEY: i16 = 0;
 
 /// Why no further frame can be read.

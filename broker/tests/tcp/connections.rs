@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use forebay_kafka::encode_request;
 use forebay_kafka::messages::{ApiVersionsRequest, ProduceRequest};
+use forebay_kafka::{ApiKey, encode_request};
 use tokio::io::AsyncWriteExt;
 
 use crate::client::{Client, batch, produce_request};
@@ -31,6 +31,18 @@ async fn nonsense_closes_only_its_own_connection() {
         assert_eq!(client.frame().await, None, "{bytes:?}");
     }
     assert_eq!(other.produce("t", batch(&["x"])).await.error_code, 0);
+    // A client sees the end of its connection a little before it is counted.
+    let settled = async {
+        while hub.broker.stats().violations < 5 || hub.broker.stats().connections > 1 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let settled = tokio::time::timeout(Duration::from_secs(10), settled).await;
+    let stats = hub.broker.stats();
+    assert!(settled.is_ok(), "{stats:?}");
+    assert_eq!((stats.violations, stats.connections_total), (5, 6));
+    assert!(stats.bytes_in > 0 && stats.bytes_out > 0);
+    assert!(stats.requests.contains(&(ApiKey::Produce, 1)), "{stats:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

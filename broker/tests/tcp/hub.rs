@@ -16,6 +16,7 @@ use crate::client::Client;
 pub struct Hub {
     pub address: SocketAddr,
     pub storage: Storage,
+    pub broker: Arc<Broker>,
     data: OpenLog,
     stop: watch::Sender<bool>,
     server: JoinHandle<std::io::Result<()>>,
@@ -65,7 +66,7 @@ impl Hub {
         adjust_broker(&mut config);
         let broker = Arc::new(Broker::new(storage.clone(), config));
         let (stop, stopped) = watch::channel(false);
-        let server = tokio::spawn(serve(broker, listener, stopped));
+        let server = tokio::spawn(serve(Arc::clone(&broker), listener, stopped));
         let data = OpenLog {
             storage: storage.clone(),
             dir,
@@ -73,6 +74,7 @@ impl Hub {
         Self {
             address,
             storage,
+            broker,
             data,
             stop,
             server,

@@ -77,6 +77,16 @@ pub fn render(report: &StatusReport) -> String {
             mqtt.publishes_out.iter().sum::<u64>()
         ));
     }
+    let kafka = &report.kafka;
+    if kafka.connections_total > 0 {
+        lines.push(format!(
+            "kafka     {} connections, {} requests, {} in, {} out",
+            kafka.connections,
+            kafka.requests.values().sum::<u64>(),
+            show_size(kafka.bytes_in),
+            show_size(kafka.bytes_out)
+        ));
+    }
     if report.clock_synchronised == Some(false) {
         lines.push("clock     NOT SYNCHRONISED, records are marked until it is".to_owned());
     }
@@ -193,7 +203,7 @@ fn not_a_node(address: &HostPort, error: &serde_json::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{Listeners, PartitionStatus, StorageStatus, TopicStatus};
+    use crate::status::{KafkaStatus, Listeners, PartitionStatus, StorageStatus, TopicStatus};
 
     #[test]
     fn a_report_is_one_screen() {
@@ -232,6 +242,14 @@ mod tests {
                 ..UplinkReport::default()
             }),
             mqtt: None,
+            kafka: KafkaStatus {
+                connections: 2,
+                connections_total: 3,
+                bytes_in: 2 << 10,
+                bytes_out: 1 << 20,
+                requests: [("Fetch".to_owned(), 7), ("Metadata".to_owned(), 2)].into(),
+                ..KafkaStatus::default()
+            },
             devices: vec![DeviceStatus {
                 name: "press-7".to_owned(),
                 protocol: "modbus".to_owned(),
@@ -248,6 +266,7 @@ mod tests {
             "gateway press-shop-1, version 0.1.0, up 1d2h\n\
              listens   kafka 127.0.0.1:9092, http 127.0.0.1:8080\n\
              disk      5MiB used, 3GiB free\n\
+             kafka     2 connections, 9 requests, 2KiB in, 1MiB out\n\
              clock     NOT SYNCHRONISED, records are marked until it is\n\
              uplink    DISCONNECTED, 7 records (700B) behind, 12/s in, 0/s out, 13.2 hours of buffer left\n\
              \x20         connection refused\n\

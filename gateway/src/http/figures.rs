@@ -8,7 +8,7 @@ use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use crate::status::{
-    CommitLatency, DeviceStatus, MqttStatus, StatusReport, TopicStatus, UplinkReport,
+    CommitLatency, DeviceStatus, KafkaStatus, MqttStatus, StatusReport, TopicStatus, UplinkReport,
 };
 
 /// The recorder of this process.
@@ -51,6 +51,7 @@ impl Figures {
         for topic in &report.topics {
             set_topic(topic);
         }
+        set_kafka(&report.kafka);
         if let Some(mqtt) = &report.mqtt {
             set_mqtt(mqtt);
         }
@@ -95,6 +96,18 @@ fn set_topic(topic: &TopicStatus) {
         gauge!("forebay_partition_log_end_offset", &labels).set(partition.log_end as f64);
         gauge!("forebay_partition_size_bytes", &labels).set(partition.size_bytes as f64);
         gauge!("forebay_partition_gaps", &labels).set(partition.gaps.len() as f64);
+    }
+}
+
+fn set_kafka(kafka: &KafkaStatus) {
+    gauge!("forebay_kafka_connections").set(kafka.connections as f64);
+    counter!("forebay_kafka_connections_total").absolute(kafka.connections_total);
+    counter!("forebay_kafka_connections_refused_total").absolute(kafka.connections_refused);
+    counter!("forebay_kafka_violations_total").absolute(kafka.violations);
+    counter!("forebay_kafka_received_bytes_total").absolute(kafka.bytes_in);
+    counter!("forebay_kafka_sent_bytes_total").absolute(kafka.bytes_out);
+    for (api, count) in &kafka.requests {
+        counter!("forebay_kafka_requests_total", "api" => api.clone()).absolute(*count);
     }
 }
 
@@ -185,6 +198,28 @@ fn describe() {
         "forebay_device_last_reading_timestamp_seconds",
         "When the newest reading was taken"
     );
+    describe_gauge!(
+        "forebay_kafka_connections",
+        "Kafka connections that are open"
+    );
+    describe_counter!(
+        "forebay_kafka_connections_total",
+        "Kafka connections accepted"
+    );
+    describe_counter!(
+        "forebay_kafka_connections_refused_total",
+        "Kafka connections closed because there were too many"
+    );
+    describe_counter!(
+        "forebay_kafka_violations_total",
+        "Kafka connections closed because the client broke the protocol"
+    );
+    describe_counter!(
+        "forebay_kafka_received_bytes_total",
+        "Bytes of Kafka requests"
+    );
+    describe_counter!("forebay_kafka_sent_bytes_total", "Bytes of Kafka responses");
+    describe_counter!("forebay_kafka_requests_total", "Kafka requests, by API");
     describe_gauge!("forebay_info", "The node, its role and version; always 1");
     describe_gauge!("forebay_uptime_seconds", "Seconds since the node was ready");
     describe_gauge!(

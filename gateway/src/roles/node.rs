@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
+use forebay_broker::Broker;
 use forebay_storage::{GapReason, Storage};
 use forebay_uplink::Uplink;
 
@@ -15,8 +16,9 @@ use crate::devices::HealthSnapshot;
 use crate::http::Subject;
 use crate::mqtt;
 use crate::status::{
-    CommitLatency, DeviceStatus, GapStatus, Listeners, MqttLimited, MqttStatus, PartitionStatus,
-    ReloadReport, StatusReport, StorageStatus, TopicStatus, UplinkPartition, UplinkReport,
+    CommitLatency, DeviceStatus, GapStatus, KafkaStatus, Listeners, MqttLimited, MqttStatus,
+    PartitionStatus, ReloadReport, StatusReport, StorageStatus, TopicStatus, UplinkPartition,
+    UplinkReport,
 };
 
 /// The parts of a node, held for as long as it runs.
@@ -24,6 +26,7 @@ pub struct Node {
     config: Config,
     listeners: Listeners,
     storage: Storage,
+    broker: Arc<Broker>,
     uplink: Option<Arc<Uplink>>,
     intake: Option<Intake>,
     reloader: Arc<Reloader>,
@@ -38,6 +41,7 @@ impl Node {
         config: Config,
         listeners: Listeners,
         storage: Storage,
+        broker: Arc<Broker>,
         uplink: Option<Arc<Uplink>>,
         intake: Option<Intake>,
         reloader: Arc<Reloader>,
@@ -46,6 +50,7 @@ impl Node {
             config,
             listeners,
             storage,
+            broker,
             uplink,
             intake,
             reloader,
@@ -110,6 +115,7 @@ impl Subject for Node {
             topics: self.topics(),
             uplink: self.uplink.as_deref().map(uplink_report),
             mqtt: intake.map(|intake| mqtt_status(&intake.stats)),
+            kafka: kafka_status(self.broker.stats()),
             devices: match intake {
                 Some(intake) => {
                     let healths = intake.devices.healths().into_iter();
@@ -130,6 +136,22 @@ impl Subject for Node {
 
     fn reload(&self) -> Pin<Box<dyn Future<Output = ReloadReport> + Send + '_>> {
         Box::pin(self.reloader.reload())
+    }
+}
+
+fn kafka_status(stats: forebay_broker::Stats) -> KafkaStatus {
+    KafkaStatus {
+        connections: stats.connections,
+        connections_total: stats.connections_total,
+        connections_refused: stats.connections_refused,
+        violations: stats.violations,
+        bytes_in: stats.bytes_in,
+        bytes_out: stats.bytes_out,
+        requests: stats
+            .requests
+            .into_iter()
+            .map(|(key, count)| (key.to_string(), count))
+            .collect(),
     }
 }
 
