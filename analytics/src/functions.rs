@@ -24,6 +24,9 @@
 //! compared row by row after a crash. Memory per group is bounded by a named
 //! constant.
 
+pub mod series;
+pub mod waveform;
+
 use crate::column::Column;
 use crate::state::{Decoder, Encoder, StateError};
 use crate::value::{DataType, Value};
