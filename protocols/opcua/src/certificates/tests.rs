@@ -40,7 +40,7 @@ fn our_own_is_made_once_and_kept() {
         let trusted = pki.trusted().unwrap();
         let check = Check {
             trusted: &trusted,
-            now,
+            now: now + Duration::from_secs(3_600),
             host,
             application_uri: uri,
         };
