@@ -24,6 +24,8 @@
 //! compared row by row after a crash. Memory per group is bounded by a named
 //! constant.
 
+pub mod aggregate;
+mod cells;
 pub mod series;
 pub mod waveform;
 
@@ -299,7 +301,19 @@ pub trait Detector: Send {
 }
 
 /// The tables of all modules.
-pub static CATALOGUES: &[&[Function]] = &[];
+pub static CATALOGUES: &[&[Function]] = &[
+    aggregate::totals::CATALOGUE,
+    aggregate::extremes::CATALOGUE,
+    aggregate::moments::CATALOGUE,
+    aggregate::sketch::CATALOGUE,
+    aggregate::ends::CATALOGUE,
+    aggregate::distinct::CATALOGUE,
+    aggregate::line::CATALOGUE,
+    series::CATALOGUE,
+    waveform::LEVELS,
+    waveform::SPECTRA,
+    waveform::BEARINGS,
+];
 
 /// Every function, in the order of the tables.
 pub fn all() -> impl Iterator<Item = &'static Function> {

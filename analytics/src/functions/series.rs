@@ -8,9 +8,12 @@
 //!   row has is an argument.
 //! - A parameter outside of its range is refused when the state is made.
 
+mod catalogue;
 pub mod control;
 pub mod hampel;
 pub mod trend;
+
+pub use catalogue::CATALOGUE;
 
 #[cfg(test)]
 mod tests;

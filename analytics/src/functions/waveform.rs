@@ -15,6 +15,7 @@
 //! peaks, orders, velocity) and [`envelope`] with [`bearing`] (faults).
 
 pub mod bearing;
+mod catalogue;
 pub mod envelope;
 pub mod level;
 pub mod plans;
@@ -22,6 +23,7 @@ pub mod severity;
 pub mod spectrum;
 
 pub use bearing::{BearingFrequencies, BearingGeometry, Fault};
+pub use catalogue::{BEARINGS, LEVELS, SPECTRA};
 pub use envelope::{Band, Envelope};
 pub use level::Level;
 pub use plans::Plans;
