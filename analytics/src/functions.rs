@@ -25,7 +25,6 @@
 //! constant.
 
 pub mod aggregate;
-pub mod anomaly;
 mod cells;
 pub mod series;
 pub mod waveform;
@@ -303,6 +302,10 @@ pub trait Detector: Send {
 
 /// The tables of all modules.
 pub static CATALOGUES: &[&[Function]] = &[
+    crate::builtin::math::CATALOGUE,
+    crate::builtin::text::CATALOGUE,
+    crate::builtin::time::CATALOGUE,
+    crate::builtin::rows::CATALOGUE,
     aggregate::totals::CATALOGUE,
     aggregate::extremes::CATALOGUE,
     aggregate::moments::CATALOGUE,
@@ -311,7 +314,6 @@ pub static CATALOGUES: &[&[Function]] = &[
     aggregate::distinct::CATALOGUE,
     aggregate::line::CATALOGUE,
     series::CATALOGUE,
-    anomaly::CATALOGUE,
     waveform::LEVELS,
     waveform::SPECTRA,
     waveform::BEARINGS,

@@ -19,7 +19,16 @@
 #![forbid(unsafe_code)]
 
 pub mod batch;
+pub mod bind;
+pub mod builtin;
 pub mod column;
+pub mod decode;
+pub mod eval;
 pub mod functions;
+pub mod operators;
+pub mod parse;
+pub mod plan;
 pub mod state;
+pub mod syntax;
 pub mod value;
+pub mod zone;

@@ -31,6 +31,20 @@ impl Bitmap {
         self.length += 1;
     }
 
+    /// Takes the last bit off and returns it; false if there is none.
+    pub fn pop(&mut self) -> bool {
+        let Some(row) = self.length.checked_sub(1) else {
+            return false;
+        };
+        let bit = self.is_set(row);
+        self.clear(row);
+        self.length = row;
+        if row.is_multiple_of(64) {
+            self.words.pop();
+        }
+        bit
+    }
+
     /// Clears the bit of a row.
     #[inline]
     pub fn clear(&mut self, row: usize) {
