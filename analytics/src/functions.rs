@@ -25,6 +25,7 @@
 //! constant.
 
 pub mod aggregate;
+pub mod anomaly;
 mod cells;
 pub mod series;
 pub mod waveform;
@@ -314,6 +315,7 @@ pub static CATALOGUES: &[&[Function]] = &[
     aggregate::distinct::CATALOGUE,
     aggregate::line::CATALOGUE,
     series::CATALOGUE,
+    anomaly::CATALOGUE,
     waveform::LEVELS,
     waveform::SPECTRA,
     waveform::BEARINGS,

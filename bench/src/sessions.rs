@@ -28,8 +28,9 @@ const THREADS: usize = 8;
 /// Descriptors besides the connections.
 const OTHER_FILES: u64 = 1_000;
 
-/// The node settles for this long before its memory is read.
-const SETTLE: Duration = Duration::from_secs(3);
+/// The node settles for this long before its memory is read: it gives memory
+/// back to the system five seconds after most connections have ended.
+const SETTLE: Duration = Duration::from_secs(8);
 
 /// The time that the node gets to see all connections end.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(60);

@@ -121,8 +121,12 @@ pub async fn serve(
                 update_gauges(&node);
                 let connections = node.stats.connections.load(Ordering::Relaxed);
                 if crowd.observe(connections, Instant::now()) {
+                    let sessions = Arc::clone(&node.sessions);
                     // Nothing depends on when it is done.
-                    drop(tokio::task::spawn_blocking(memory::trim));
+                    drop(tokio::task::spawn_blocking(move || {
+                        sessions.compact();
+                        memory::trim();
+                    }));
                 }
                 continue;
             }

@@ -202,6 +202,25 @@ impl Sessions {
         }
     }
 
+    /// Puts what is kept of sessions that are away into memory of its own. It was
+    /// allocated between the buffers of connections, and thirty bytes of a
+    /// session keep a page of those from going back to the system. Takes some
+    /// milliseconds, with the table locked.
+    pub fn compact(&self) {
+        let mut table = self.table.lock();
+        let mut entries = HashMap::with_capacity(table.entries.len());
+        let mut deadlines = BTreeSet::new();
+        for (client, entry) in table.entries.drain() {
+            let is_away = entry.interested == 0;
+            // The copies of whoever is connected live as long as the connection.
+            let client = if is_away { Arc::from(&*client) } else { client };
+            deadlines.extend(entry.deadline_ms.map(|at| (at, Arc::clone(&client))));
+            entries.insert(client, entry);
+        }
+        table.entries = entries;
+        table.deadlines = deadlines;
+    }
+
     /// Number of sessions, connected or not.
     pub fn count(&self) -> usize {
         self.table.lock().entries.len()
@@ -348,3 +367,6 @@ fn deadline(since_ms: i64, expiry_seconds: u32) -> Option<i64> {
     let never = expiry_seconds == EXPIRY_NEVER;
     (!never).then(|| since_ms.saturating_add(i64::from(expiry_seconds) * 1000))
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,13 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes read at once when comparing the files.
 const CHECK_CHUNK: usize = 256 << 10;
 const MARKER: &str = "CLEAN";
+/// Changes after which replaced nodes are freed. A change copies a node, a
+/// kilobyte or two, and sled frees none while a batch is applied and few before
+/// it is used again: 50,000 sessions left 300 MB.
+const OPS_PER_COLLECTION: usize = 64;
+/// A node is freed two epochs after it was replaced, and one collection begins
+/// one epoch at most; the rest is for what the batches left over.
+const LAST_COLLECTIONS: usize = 8;
 
 /// A state view on disk.
 pub(crate) struct SledView {
@@ -97,6 +104,14 @@ fn open(dir: &Path) -> Result<SledView, String> {
     }
 }
 
+/// Frees nodes that sled has replaced and nobody reads any more. sled leaves them
+/// to the collector of `crossbeam-epoch` that a process has one of.
+fn collect_garbage(times: usize) {
+    for _ in 0..times {
+        crossbeam_epoch::pin().flush();
+    }
+}
+
 fn remove_marker(dir: &Path) -> io::Result<()> {
     fs::remove_file(dir.join(MARKER))?;
     sync(dir)
@@ -130,14 +145,21 @@ impl View for SledView {
     }
 
     fn apply(&mut self, ops: &[Op]) -> Result<(), ViewError> {
-        let mut batch = ::sled::Batch::default();
-        for op in ops {
-            match &op.value {
-                Some(value) => batch.insert(op.key.as_slice(), value.as_slice()),
-                None => batch.remove(op.key.as_slice()),
+        // Nobody sees the tree between two parts, and its files do not count
+        // until the end of the process.
+        for part in ops.chunks(OPS_PER_COLLECTION) {
+            let mut batch = ::sled::Batch::default();
+            for op in part {
+                match &op.value {
+                    Some(value) => batch.insert(op.key.as_slice(), value.as_slice()),
+                    None => batch.remove(op.key.as_slice()),
+                }
             }
+            guarded("applying", || self.db.apply_batch(batch))?;
+            collect_garbage(1);
         }
-        guarded("applying", || self.db.apply_batch(batch))
+        collect_garbage(LAST_COLLECTIONS);
+        Ok(())
     }
 
     fn close(self: Box<Self>, journal_end: u64) -> Result<(), ViewError> {
