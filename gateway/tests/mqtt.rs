@@ -33,6 +33,8 @@ mod sessions;
 mod shares;
 #[path = "mqtt/sparkplug.rs"]
 mod sparkplug;
+#[path = "mqtt/statements.rs"]
+mod statements;
 #[path = "mqtt/sys.rs"]
 mod sys;
 #[path = "mqtt/websocket.rs"]

@@ -8,7 +8,7 @@ use forebay_mqtt::{PacketId, Qos, ReasonCode};
 use forebay_storage::AppendError;
 
 use super::opening::{Opened, seconds};
-use super::outbound::outgoing;
+use super::outbound::begun;
 use super::sharing::{FORMER_GROUP, cursor, group_of};
 use super::{Connection, Waiting};
 use crate::mqtt::dispatch::{Delivery, Folded};
@@ -90,7 +90,7 @@ impl<S: ByteStream> Connection<S> {
             };
             match resumed {
                 Some(resumed) => deliveries.push(resumed),
-                // Retention removed the message, or it expired.
+                // Retention removed the message.
                 None if one.qos == 2 => self.forget_outgoing(one.packet_id),
                 None => {}
             }
@@ -134,7 +134,7 @@ impl<S: ByteStream> Connection<S> {
             group,
             ..folded.delivery(feed, offset, Arc::new(detach(&message)))
         };
-        let stage = ResumedStage::Publish(outgoing(&delivery)?);
+        let stage = ResumedStage::Publish(begun(&delivery));
         Some(ResumedDelivery { packet_id, stage })
     }
 

@@ -455,12 +455,16 @@ impl<S: ByteStream> Connection<S> {
 }
 
 /// The machine's form of a message; `None` when it has expired.
-pub(super) fn outgoing(delivery: &Delivery) -> Option<Outgoing> {
+fn outgoing(delivery: &Delivery) -> Option<Outgoing> {
+    let is_expired = delivery.message.is_expired(now_ms());
+    (!is_expired).then(|| begun(delivery))
+}
+
+/// The machine's form of a message whose delivery was begun. It does not expire
+/// any more \[MQTT-4.3.3-7\]: the client may have it and wait for the rest.
+pub(super) fn begun(delivery: &Delivery) -> Outgoing {
     let message = &delivery.message;
     let now = now_ms();
-    if message.is_expired(now) {
-        return None;
-    }
     let mut properties = PublishProperties::default();
     if let Some(from) = &message.properties {
         properties.payload_is_utf8 = from.payload_is_utf8.then_some(true);
@@ -474,12 +478,12 @@ pub(super) fn outgoing(delivery: &Delivery) -> Option<Outgoing> {
     properties.subscription_identifiers = identifiers
         .filter_map(|id| SubscriptionId::new(*id))
         .collect();
-    Some(Outgoing {
+    Outgoing {
         topic: message.path.clone(),
         payload: message.payload.clone(),
         qos: Qos::from_bits(delivery.qos).unwrap_or(Qos::AtMostOnce),
         retain: delivery.retain,
         properties,
         cursor: cursor(delivery.group, delivery.feed, delivery.offset),
-    })
+    }
 }

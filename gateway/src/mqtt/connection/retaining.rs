@@ -10,7 +10,7 @@ use std::sync::Arc;
 use forebay_mqtt::session::{Cursor, Inflight, InflightStage, ResumedDelivery, ResumedStage};
 use forebay_mqtt::{PacketId, TopicName};
 
-use super::outbound::outgoing;
+use super::outbound::begun;
 use super::sharing::{cursor, feed_of};
 use super::{Connection, Waiting};
 use crate::mqtt::dispatch::{Delivery, Folded, Grant, UNLOGGED_FEED};
@@ -173,16 +173,17 @@ impl<S: ByteStream> Connection<S> {
             }
             let subscriptions = self.opened.iter().flat_map(|o| &o.subscriptions);
             let mut matching = subscriptions.filter(|(filter, _)| filter.matches(&path));
-            let Some(grant) = matching.next().map(|(_, subscribed)| subscribed.grant) else {
-                continue;
-            };
+            let grant = matching.next().map(|(_, subscribed)| subscribed.grant);
+            // What was begun is finished, also behind an UNSUBSCRIBE
+            // \[MQTT-3.10.4-3\].
             let again = match packet_id {
                 Some(packet_id) => self.same_as_sent(packet_id, &path, &record, grant).await,
                 None => None,
             };
-            match again {
-                Some(again) => resumed.push(again),
-                None => self.outbound.retained.wanted.push_back((path, grant)),
+            match (again, grant) {
+                (Some(again), _) => resumed.push(again),
+                (None, Some(grant)) => self.outbound.retained.wanted.push_back((path, grant)),
+                (None, None) => {}
             }
         }
         resumed
@@ -193,7 +194,7 @@ impl<S: ByteStream> Connection<S> {
         packet_id: PacketId,
         path: &TopicName,
         record: &RetainedRecord,
-        grant: Grant,
+        grant: Option<Grant>,
     ) -> Option<ResumedDelivery> {
         let (node, of) = (Arc::clone(&self.node), path.clone());
         let reading = tokio::task::spawn_blocking(move || node.retained_message(&of));
@@ -202,11 +203,13 @@ impl<S: ByteStream> Connection<S> {
             return None;
         }
         let mut folded = Folded::default();
-        folded.add(&grant, &message);
+        if let Some(grant) = grant {
+            folded.add(&grant, &message);
+        }
         let mut delivery = folded.delivery(UNLOGGED_FEED, 0, Arc::new(message));
         delivery.qos = record.qos;
         delivery.retain = true;
-        let again = outgoing(&delivery)?;
+        let again = begun(&delivery);
         let position = self
             .outbound
             .retained

@@ -84,6 +84,13 @@ impl Connection {
     pub(super) fn handle_connect(&mut self, connect: Connect) {
         self.version = connect.version;
         self.state = State::Opening;
+        // A refusal obeys them as well.
+        self.client.packet_size_max = connect
+            .properties
+            .maximum_packet_size
+            .map_or(PACKET_SIZE_MAX, NonZeroU32::get);
+        self.client.wants_reasons = connect.version == Version::V5
+            && connect.properties.request_problem_information != Some(false);
         if let Some((reason, what)) = self.objection(&connect) {
             self.refuse(reason, CloseReason::Violation { reason, what });
             return;
@@ -115,11 +122,8 @@ impl Connection {
             session_expiry_asked: asked,
             keep_alive: server_keep_alive.unwrap_or(connect.keep_alive),
             server_keep_alive,
-            packet_size_max: properties
-                .maximum_packet_size
-                .map_or(PACKET_SIZE_MAX, NonZeroU32::get),
-            wants_reasons: connect.version == Version::V5
-                && properties.request_problem_information != Some(false),
+            packet_size_max: self.client.packet_size_max,
+            wants_reasons: self.client.wants_reasons,
             wants_response_information: properties.request_response_information == Some(true),
         };
         self.aliases_out
@@ -171,11 +175,30 @@ impl Connection {
             Version::V311 => ConnAckProperties::default(),
             Version::V5 => self.announcements(accept.assigned_client_id),
         };
-        self.send(Packet::ConnAck(Box::new(ConnAck {
+        let mut packet = Packet::ConnAck(Box::new(ConnAck {
             session_present: accept.session_present,
             reason: ReasonCode::Success,
             properties,
-        })));
+        }));
+        if !self.client_takes(&packet)
+            && let Packet::ConnAck(ack) = &mut packet
+        {
+            ack.properties.response_information = None;
+        }
+        if self.client_takes(&packet) {
+            self.push_effect(Effect::SendPacket(packet));
+            return;
+        }
+        // Nothing else may be sent before a CONNACK \[MQTT-3.14.0-1\].
+        let reason = ReasonCode::PacketTooLarge;
+        let what =
+            "the CONNACK is larger than the client's maximum packet size (section 3.1.2.11.4)";
+        self.close(CloseReason::Violation { reason, what });
+    }
+
+    /// Says whether the packet is within the client's maximum packet size.
+    fn client_takes(&self, packet: &Packet) -> bool {
+        packet.encoded_len(self.version) <= self.client.packet_size_max as usize
     }
 
     /// What the CONNACK tells a client of MQTT 5 (section 3.2.2.3).
@@ -215,12 +238,20 @@ impl Connection {
         } else {
             ReasonCode::UnspecifiedError
         };
-        if self.version == Version::V5 || reason != ReasonCode::MalformedPacket {
-            self.push_effect(Effect::SendPacket(Packet::ConnAck(Box::new(ConnAck {
-                session_present: false,
-                reason,
-                properties: self.excuse(&close_reason),
-            }))));
+        let mut packet = Packet::ConnAck(Box::new(ConnAck {
+            session_present: false,
+            reason,
+            properties: self.excuse(&close_reason),
+        }));
+        if !self.client_takes(&packet)
+            && let Packet::ConnAck(ack) = &mut packet
+        {
+            // The words may be left out \[MQTT-3.2.2-19\].
+            ack.properties.reason_string = None;
+        }
+        let is_sayable = self.version == Version::V5 || reason != ReasonCode::MalformedPacket;
+        if is_sayable && self.client_takes(&packet) {
+            self.push_effect(Effect::SendPacket(packet));
         }
         self.close(close_reason);
     }

@@ -6,3 +6,4 @@ mod harness;
 mod inbound;
 mod opening;
 mod outbound;
+mod statements;
