@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::args::Args;
 use crate::failure::{Failure, Outcome};
-use crate::{fuzz, interop, powercut, tidy};
+use crate::{bench, fuzz, interop, powercut, tidy};
 
 const HELP: &str = "\
 Developer commands of Forebay.
@@ -15,6 +15,7 @@ Commands:
   interop   drive the built program with real MQTT and Kafka peers
   powercut  cut power, kill, damage and fill disks under load
   fuzz      run the fuzz targets for a bounded time
+  bench     score and time the analytic functions
   tidy      check crate edges, file sizes, words, licences and attributes
 ";
 
@@ -37,6 +38,7 @@ pub fn main(mut words: Vec<String>) -> ExitCode {
         "interop" => with_help(words, interop::HELP, interop::command),
         "powercut" => with_help(words, powercut::HELP, powercut::command),
         "fuzz" => with_help(words, fuzz::HELP, fuzz::command),
+        "bench" => with_help(words, bench::HELP, bench::command),
         "tidy" => with_help(words, tidy::HELP, tidy::command),
         other => Err(Failure::new(format!(
             "unknown command {other:?}; see cargo xtask --help"

@@ -94,7 +94,7 @@ const EDGES: [Allowed; 13] = [
     },
     Allowed {
         krate: "xtask",
-        imports: &[],
+        imports: &["forebay-analytics"],
         tokio: Tokio::Never,
     },
     Allowed {

@@ -1,0 +1,51 @@
+//! What the analytic functions find, and how fast.
+//!
+//! These commands call the functions as a library: a query would add noise to
+//! the time and nothing to the answer. The data stay where they are; nothing
+//! of them is in the repository.
+
+mod anomaly;
+mod bearings;
+mod functions;
+pub mod nab;
+
+use crate::args::Args;
+use crate::failure::{Failure, Outcome};
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+Measures the analytic functions.
+
+Usage: cargo xtask bench anomaly --data DIR [--each]
+       cargo xtask bench bearings --data DIR
+       cargo run --release -p xtask -- bench functions
+
+  anomaly    scores anomaly_score on series of the Numenta Anomaly Benchmark;
+             DIR holds windows.json and the CSV files that it names
+  bearings   scores recordings of bearings; DIR holds index.json and f32 files
+  functions  rows per CPU second of aggregates, microseconds per waveform
+
+  --each     print every series
+";
+
+/// Runs the measurement that the first word names.
+///
+/// # Errors
+/// The data are missing or damaged, or a fault is not told from health.
+pub fn command(mut args: Args) -> Outcome {
+    let data: Option<String> = args.value("--data")?;
+    let each = args.flag("--each");
+    let names = args.names();
+    args.finish()?;
+    let folder = || {
+        data.as_deref().ok_or_else(|| {
+            Failure::new("the data are not in the repository; name their folder with --data")
+        })
+    };
+    match names.as_slice() {
+        [name] if name == "anomaly" => anomaly::run(folder()?.as_ref(), each),
+        [name] if name == "bearings" => bearings::run(folder()?.as_ref()),
+        [name] if name == "functions" => functions::run(),
+        _ => Err(Failure::new("expected anomaly, bearings or functions")),
+    }
+}
