@@ -40,7 +40,6 @@ impl Batch {
         let is_size = matches!(
             status,
             StatusCode::BadTooManyOperations
-                | StatusCode::BadTooManyMonitoredItems
                 | StatusCode::BadEncodingLimitsExceeded
                 | StatusCode::BadDecodingError
                 | StatusCode::BadRequestTooLarge

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use opcua::types::{EndpointDescription, MessageSecurityMode, UserTokenType};
+use opcua::types::{EndpointDescription, MessageSecurityMode, UserTokenPolicy, UserTokenType};
 use thiserror::Error;
 
 /// The transport that this client speaks (Part 7, UA-TCP UA-SC UA-Binary).
@@ -182,6 +182,14 @@ pub fn protection(endpoint: &EndpointDescription) -> Option<(Policy, Mode)> {
     (is_spoken && (policy == Policy::None) == (mode == Mode::None)).then_some((policy, mode))
 }
 
+/// Whether this client can protect an identity as a token policy asks for. An
+/// empty policy is that of the endpoint (Part 4, 7.41); Basic128Rsa15 and
+/// Basic256, which some servers still name, are broken.
+pub fn is_usable(token: &UserTokenPolicy) -> bool {
+    let uri = token.security_policy_uri.as_ref();
+    uri.is_empty() || Policy::from_uri(uri).is_some()
+}
+
 /// Picks an endpoint: the strongest that fits, by the order of [`Mode`] and
 /// then [`Policy`]. The server's own ranking is not asked, because nothing
 /// protects the list of endpoints on its way.
@@ -199,7 +207,7 @@ pub fn choose(
         Some(tokens) if tokens.is_empty() => identity == IdentityKind::Anonymous,
         Some(tokens) => tokens
             .iter()
-            .any(|token| token.token_type == identity.token()),
+            .any(|token| token.token_type == identity.token() && is_usable(token)),
     };
     let best = |wanted: &dyn Fn((Policy, Mode)) -> bool| {
         let fitting = endpoints
@@ -251,15 +259,23 @@ pub fn offers(endpoints: &[EndpointDescription]) -> String {
             let uri = endpoint.security_policy_uri.as_ref();
             let policy = uri.rsplit('#').next().unwrap_or(uri);
             let mode = Mode::of(endpoint.security_mode).map_or("Invalid", Mode::name);
-            let tokens: Vec<&str> = endpoint
+            let tokens: Vec<String> = endpoint
                 .user_identity_tokens
                 .iter()
                 .flatten()
-                .map(|token| match token.token_type {
-                    UserTokenType::Anonymous => "anonymous",
-                    UserTokenType::UserName => "user",
-                    UserTokenType::Certificate => "certificate",
-                    UserTokenType::IssuedToken => "issued token",
+                .map(|token| {
+                    let kind = match token.token_type {
+                        UserTokenType::Anonymous => "anonymous",
+                        UserTokenType::UserName => "user",
+                        UserTokenType::Certificate => "certificate",
+                        UserTokenType::IssuedToken => "issued token",
+                    };
+                    if is_usable(token) {
+                        return kind.to_owned();
+                    }
+                    let uri = token.security_policy_uri.as_ref();
+                    let policy = uri.rsplit('#').next().unwrap_or(uri);
+                    format!("{kind} by {policy}, which is broken")
                 })
                 .collect();
             format!("{policy} {mode} ({})", tokens.join(", "))

@@ -168,6 +168,9 @@ pub struct Settings {
     pub max_depth: usize,
     /// How browsed nodes are taken.
     pub sampling: Sampling,
+    /// Whether the server is asked to leave changes within an absolute deadband
+    /// out. Some do it wrong, see [`deadband`](crate::deadband).
+    pub server_deadband: bool,
     /// The folder of certificates.
     pub pki: PathBuf,
 }
