@@ -156,6 +156,12 @@ fn scenarios() -> Vec<Scenario> {
     all
 }
 
+/// The names of all scenarios.
+#[must_use]
+pub fn names() -> Vec<String> {
+    scenarios().into_iter().map(|one| one.name).collect()
+}
+
 /// Runs the scenarios.
 ///
 /// # Errors

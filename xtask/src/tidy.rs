@@ -5,6 +5,7 @@
 //! checks run under `cargo test` (`xtask/tests/tidy.rs`).
 
 mod attributes;
+mod conformance;
 mod edges;
 mod licences;
 mod shipped;
@@ -22,7 +23,8 @@ pub use tree::Tree;
 /// The text of `cargo xtask tidy --help`.
 pub const HELP: &str = "\
 Checks crate edges, file sizes against xtask/ratchet.txt, banned words,
-licences of dependencies against deny.toml, attributes and shipped files.
+licences of dependencies against deny.toml, attributes, shipped files and the
+tests that docs/mqtt-conformance.md names.
 
 Usage: cargo xtask tidy
 ";
@@ -60,6 +62,7 @@ pub fn complaints(root: &Path) -> Outcome<Vec<String>> {
     found.extend(words::check(&tree));
     found.extend(attributes::check(&tree));
     found.extend(shipped::check(&tree));
+    found.extend(conformance::check(&tree, &crate::interop::names()));
     found.extend(licences::check(&metadata, &tree)?);
     Ok(found)
 }

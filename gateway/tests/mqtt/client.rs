@@ -42,7 +42,8 @@ impl Client {
         let mut client = Self::open(address, version).await;
         let mut connect = Connect::new(version, text(id));
         connect.clean_start = true;
-        client.connect(connect).await;
+        let ack = client.connect(connect).await;
+        assert!(!ack.session_present, "a clean session is new");
         client
     }
 

@@ -171,7 +171,7 @@ fn facts(message: &Publish) -> Facts {
     )
 }
 
-/// \[MQTT-4.3.3-7\], \[MQTT-4.3.3-13\], \[MQTT-4.4.0-1\]: a message that was
+/// \[MQTT-4.3.3-7\] and \[MQTT-4.4.0-1\]: a message that was
 /// sent does not expire any more, it is sent again until it is acknowledged.
 #[tokio::test]
 async fn a_message_that_was_sent_does_not_expire() {
@@ -337,4 +337,44 @@ async fn filters_of_one_subscribe_succeed_and_fail_one_by_one() {
         assert_eq!(client.take().await, pair("a", "x"));
         server.stop().await;
     }
+}
+
+/// \[MQTT-3.3.1-3\] of both versions: the DUP flag of a publisher goes nowhere.
+#[tokio::test]
+async fn a_repeated_publish_is_delivered_without_dup() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    for version in VERSIONS {
+        let mut reader = Client::clean(server.address, version, "r").await;
+        reader.subscribe("a", Qos::AtLeastOnce).await;
+        let mut sender = Client::clean(server.address, version, "s").await;
+        let Packet::Publish(mut packet) = publish("a", "x", Qos::AtLeastOnce, 1) else {
+            panic!("publish makes a PUBLISH");
+        };
+        packet.dup = true;
+        sender.send(Packet::Publish(packet)).await;
+        let message = reader.message().await;
+        assert_eq!((message.dup, words(&message)), (false, pair("a", "x")));
+    }
+    server.stop().await;
+}
+
+/// \[MQTT-4.3.3-13\]: the steps of a QoS 2 publish go on when it has expired.
+#[tokio::test]
+async fn an_expired_publish_is_completed_with_its_publisher() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path()).await;
+    let mut sender = Client::clean(server.address, Version::V5, "s").await;
+    let Packet::Publish(mut packet) = publish("a", "x", Qos::ExactlyOnce, 5) else {
+        panic!("publish makes a PUBLISH");
+    };
+    packet.properties.message_expiry_interval = Some(0);
+    sender.send(Packet::Publish(packet.clone())).await;
+    assert_eq!(sender.receive().await, Packet::PubRec(success(id(5))));
+    packet.dup = true;
+    sender.send(Packet::Publish(packet)).await;
+    assert_eq!(sender.receive().await, Packet::PubRec(success(id(5))));
+    sender.send(Packet::PubRel(success(id(5)))).await;
+    assert_eq!(sender.receive().await, Packet::PubComp(success(id(5))));
+    server.stop().await;
 }

@@ -2,7 +2,7 @@
 
 use super::tree::Tree;
 
-const SHIPPED: [&str; 14] = [
+const SHIPPED: [&str; 15] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -15,6 +15,7 @@ const SHIPPED: [&str; 14] = [
     "config/hub.toml",
     "docs/log-format.md",
     "docs/kafka-compatibility.md",
+    "docs/mqtt-conformance.md",
     "docs/configuration.md",
     "systemd/forebay.service",
 ];

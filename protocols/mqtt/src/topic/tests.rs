@@ -39,6 +39,9 @@ fn filters_match_as_the_specification_shows() {
         ("$SYS/monitor/+", "$SYS/monitor/Clients", true),
         ("ACCOUNTS", "Accounts", false),
         ("/finance", "finance", false),
+        // The same letter to people, written in two ways.
+        ("\u{e5}", "a\u{30a}", false),
+        ("a", "\u{feff}a", false),
         ("a//b", "a//b", true),
         ("a/+/b", "a//b", true),
         ("é/+", "é/x", true),

@@ -156,7 +156,7 @@ fn a_disconnect_explains_itself_where_the_client_lets_it() {
     }
 }
 
-/// \[MQTT-3.4.2-2\] and \[MQTT-3.1.2-29\].
+/// \[MQTT-3.4.2-2\], \[MQTT-3.5.2-2\] and \[MQTT-3.1.2-29\].
 #[test]
 fn a_refused_publish_says_its_reason_in_words_unless_declined_or_too_long() {
     for (wanted, size, words) in [
@@ -164,21 +164,24 @@ fn a_refused_publish_says_its_reason_in_words_unless_declined_or_too_long() {
         (None, 22, None),
         (Some(false), 100, None),
     ] {
-        let mut packet = connect(Version::V5);
-        packet.properties.maximum_packet_size = NonZeroU32::new(size);
-        packet.properties.request_problem_information = wanted;
-        let mut script = open(config(), packet);
-        let token = script.publish(publish(Qos::AtLeastOnce, 7));
-        let reason = ReasonCode::QuotaExceeded;
-        script
-            .connection
-            .acknowledge(script.now, token, Outcome::Refused { reason });
-        let effects = script.worded_effects();
-        let [Effect::SendPacket(Packet::PubAck(ack))] = &effects[..] else {
-            panic!("expected PUBACK, found {effects:?}");
-        };
-        assert_eq!(ack.reason, reason);
-        assert_eq!(ack.properties.reason_string.as_deref(), words);
+        for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
+            let mut packet = connect(Version::V5);
+            packet.properties.maximum_packet_size = NonZeroU32::new(size);
+            packet.properties.request_problem_information = wanted;
+            let mut script = open(config(), packet);
+            let token = script.publish(publish(qos, 7));
+            let reason = ReasonCode::QuotaExceeded;
+            script
+                .connection
+                .acknowledge(script.now, token, Outcome::Refused { reason });
+            let effects = script.worded_effects();
+            let [Effect::SendPacket(Packet::PubAck(ack) | Packet::PubRec(ack))] = &effects[..]
+            else {
+                panic!("expected an acknowledgement, found {effects:?}");
+            };
+            assert_eq!(ack.reason, reason);
+            assert_eq!(ack.properties.reason_string.as_deref(), words);
+        }
     }
 }
 
