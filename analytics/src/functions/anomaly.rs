@@ -14,21 +14,22 @@
 //! Each of the fifteen becomes a distance in its own usual standard deviations,
 //! and a [`tail::Tail`] that learns how such distances are distributed in this
 //! series turns it into a probability: a series that spikes often has heavy
-//! tails and needs a larger spike. The evidence of a row is three quarters of
-//! the strongest view and one quarter of their mean.
+//! tails and needs a larger spike. The strongest of them counts.
 //!
-//! A long series has more chances to be unusual. The evidence is therefore
-//! reduced by the logarithm of the number of rows seen (Bonferroni), so that
-//! the number of false alarms does not grow with age. After an alarm, rows that
-//! are not clearly more unusual are muted for a while: an event is reported
-//! once, at its onset.
+//! Three corrections make one threshold hold for all series. A long series has
+//! more chances to be unusual, so the evidence is reduced by the logarithm of
+//! the number of rows seen (Bonferroni). What has happened twice at about the
+//! same size is usual, however rare it is. And after an event, rows that are not
+//! clearly more unusual are muted for a while: it is reported once, at its
+//! onset.
 //!
 //! The parts are known: anomaly likelihood over the recent mean of errors
 //! (Ahmad et al., "Unsupervised real-time anomaly detection for streaming
 //! data", Neurocomputing 262, 2017), peaks over a threshold with an exponential
 //! tail (Siffer et al., "Anomaly detection in streams with extreme value
 //! theory", KDD 2017). A Markov model of quantised values, forecasts by week
-//! and ensembles of several memories were tried and gave nothing.
+//! and ensembles of several memories were tried and gave nothing
+//! (`docs/decisions/0022-anomalies-without-training.md`).
 
 mod tail;
 
@@ -48,10 +49,11 @@ pub static CATALOGUE: &[Function] = &[Function {
     variadic: false,
     returns: Returns::Type(DataType::Float),
     summary: "how unusual a row is for its key, learned from the rows before it: 0 is usual, \
-              alarm from 0.5 on. 0 for the first 50 rows. An event scores once, at its onset. \
-              It knows times of day by event time (UTC); 1.6 kB of state per key",
-    formula: "1 - 2^(-e/2) with the evidence e = -log10(p n / 1000): p the tail probability of \
-              the drift, agitation and level over 1 to 100 rows, n the rows seen",
+              alarm from 0.5 on. 0 for the first 50 rows. An event scores once, at its onset, and \
+              no more when its size has come twice before. It knows times of day by event \
+              time (UTC); 3 kB of state per key",
+    formula: "1 - 2^(-e/1.75) with the evidence e = -log10(p n / 1000): p the smallest tail \
+              probability of drift, agitation and level over 1 to 100 rows, n the rows seen",
     units: "none, 0 to 1; an index, not a probability",
     source: "Ahmad et al., Neurocomputing 262 (2017); Siffer et al., KDD (2017)",
     body: Body::Analytic(|_| {
@@ -103,10 +105,10 @@ const MUTED: f64 = 0.3;
 /// The largest magnitude that is scored.
 const MAGNITUDE_MAX: f64 = 1e100;
 
-/// The part of the mean of the views in the evidence.
-const MEAN_PART: f64 = 0.25;
+/// The evidence that scores 0.5.
+const HALF: f64 = 1.75;
 
-/// The state of one key: about 200 doubles.
+/// The state of one key, 3 kB.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AnomalyScore {
     rows: f64,
@@ -171,9 +173,7 @@ impl AnomalyScore {
         if self.rows < WARM_UP {
             return 0.0;
         }
-        let age = self.rows.min(AGE_MAX);
-        let evidence = (evidence - (age / 1000.0).log10()).max(0.0);
-        1.0 - (-self.mute(evidence) / 2.0).exp2()
+        1.0 - (-self.mute(evidence) / HALF).exp2()
     }
 
     /// Forecasts, learns the value, and returns the error in units of the usual
@@ -227,29 +227,27 @@ impl AnomalyScore {
         surprise
     }
 
-    /// The evidence of all views, as -log10 of a probability, and what is usual
-    /// learned from it.
+    /// The strongest evidence of all views; what is usual is learned from it.
     fn weigh(&mut self, surprise: f64, x: f64) -> f64 {
         let (rate, level_rate) = (self.rate(MEMORY), self.rate(LEVEL_MEMORY));
+        let age = (self.rows.min(AGE_MAX) / 1000.0).log10();
         // Logarithms, so that one spike does not fill a hundred rows.
         let magnitude = surprise.abs().ln_1p();
         let signed = magnitude.copysign(surprise);
-        let mut strongest = [0.0f64; VIEWS];
-        for (scale, window) in WINDOWS.iter().enumerate() {
-            let part = 1.0 / window;
-            let floor = 1e-9;
-            let of = [
-                self.views[0][scale].update(part, signed, Some(0.0), rate, 1e-3),
-                self.views[1][scale].update(part, magnitude, None, rate, 1e-3),
-                self.views[2][scale].update(part, x, None, level_rate, floor),
-            ];
-            for (strongest, evidence) in strongest.iter_mut().zip(of) {
-                *strongest = strongest.max(evidence);
+        let mut strongest = 0.0f64;
+        for (scale, window) in WINDOWS.into_iter().enumerate() {
+            let [drift, agitation, level] = &mut self.views;
+            for (view, x, centre, rate, floor) in [
+                (drift, signed, Some(0.0), rate, 1e-3),
+                (agitation, magnitude, None, rate, 1e-3),
+                (level, x, None, level_rate, 1e-9),
+            ] {
+                let usual = &mut view[scale];
+                let unusual = usual.stray(window, x, centre, rate, floor);
+                strongest = strongest.max(usual.tail.judge(unusual, window, age));
             }
         }
-        let most = strongest.iter().copied().fold(0.0, f64::max);
-        let mean = strongest.iter().sum::<f64>() / VIEWS as f64;
-        (1.0 - MEAN_PART) * most + MEAN_PART * mean
+        strongest
     }
 
     /// Mutes what belongs to an event that was reported.
@@ -281,11 +279,12 @@ impl Default for AnomalyScore {
 }
 
 impl Usual {
-    /// Takes a value into the moving average, scores how far that is from usual
-    /// and learns it. A `centre` that is known is not learned. `floor` is the
-    /// smallest standard deviation, for the mean a part of it.
-    fn update(&mut self, part: f64, x: f64, centre: Option<f64>, rate: f64, floor: f64) -> f64 {
-        self.now += part * (x - self.now);
+    /// Takes a value into the moving average, says how far that is from usual
+    /// (the logarithm of one plus standard deviations) and learns it. A `centre`
+    /// that is known is not learned. `floor` is the smallest standard deviation,
+    /// for large means a part of them.
+    fn stray(&mut self, window: f64, x: f64, centre: Option<f64>, rate: f64, floor: f64) -> f64 {
+        self.now += (x - self.now) / window;
         let distance = self.now - centre.unwrap_or(self.mean);
         let floor = floor * self.mean.abs().max(1.0);
         let unusual = (distance.abs() / self.variance.sqrt().max(floor)).ln_1p();
@@ -293,9 +292,7 @@ impl Usual {
             self.mean += rate * distance;
         }
         self.variance += rate * (distance * distance - self.variance);
-        let evidence = self.tail.evidence(unusual);
-        self.tail.learn(unusual);
-        evidence
+        unusual
     }
 }
 

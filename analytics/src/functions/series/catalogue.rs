@@ -285,3 +285,6 @@ impl State for Hampel {
         16 * self.values.capacity()
     }
 }
+
+#[cfg(test)]
+mod tests;

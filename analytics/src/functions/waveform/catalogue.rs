@@ -96,3 +96,6 @@ impl<'a> Row<'a> {
         self.arguments.len()
     }
 }
+
+#[cfg(test)]
+mod tests;
