@@ -10,6 +10,7 @@ mod browsing;
 mod connector;
 mod driver;
 mod opening;
+mod outlet;
 mod receiving;
 mod steps;
 mod subscribing;

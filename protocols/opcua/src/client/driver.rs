@@ -14,6 +14,7 @@ use opcua::types::{DataValue, StatusCode};
 use tokio::sync::{mpsc, watch};
 
 use super::opening::OpenError;
+use super::outlet::Outlet;
 use super::receiving::{Flow, Parcel};
 use super::steps::{self, Begun, Frame, LINKED_MAX, Link, Linked, Stream, Subscribed};
 use super::subscribing::{self, Answers, value_of};
@@ -45,20 +46,6 @@ pub(super) struct Driver {
     active: Active,
     steps: FuturesUnordered<BoxFuture<'static, Done>>,
     dropped: u64,
-}
-
-/// The way to the samples.
-struct Outlet(mpsc::Sender<Parcel>);
-
-impl Outlet {
-    async fn send(&self, parcel: Parcel) {
-        // The receiver ends with the client, and the driver with it.
-        let _ = self.0.send(parcel).await;
-    }
-
-    async fn notice(&self, notice: Notice) {
-        self.send(Parcel::Notice(notice)).await;
-    }
 }
 
 /// What belongs to the run.
@@ -107,7 +94,7 @@ impl Driver {
             linked: mpsc::channel(1).1,
             watched,
             settings,
-            outlet: Outlet(parcels),
+            outlet: Outlet::new(parcels),
             flow,
             seed,
             number: 0,
@@ -205,7 +192,7 @@ impl Driver {
         self.number += 1;
         Frame {
             settings: Arc::clone(&self.settings),
-            parcels: self.outlet.0.clone(),
+            parcels: self.outlet.sender(),
             flow: Arc::clone(&self.flow),
             number: self.number,
             batch: self.batch,
@@ -231,7 +218,7 @@ impl Driver {
             number: subscribed.number,
             progress: Arc::clone(&subscribed.progress),
             flow: Arc::clone(&self.flow),
-            parcels: self.outlet.0.clone(),
+            parcels: self.outlet.sender(),
         })
     }
 
