@@ -20,9 +20,11 @@ mod mistake;
 mod modbus;
 pub mod names;
 mod node;
+mod opcua;
 pub mod quantity;
 mod section;
 mod sparkplug;
+mod tags;
 
 #[cfg(test)]
 mod tests;
@@ -37,9 +39,11 @@ pub use bridge::{Bridge, BridgeTopic, BridgeVersion, Direction};
 pub use commands::Commands;
 pub use limits::MqttLimits;
 pub use mistake::{ConfigError, Mistake};
-pub use modbus::{Modbus, ModbusTag, ModbusWrite};
+pub use modbus::{Modbus, ModbusTag};
+pub use opcua::{OpcUa, OpcUaWrite};
 use section::Document;
 pub use sparkplug::Sparkplug;
+pub use tags::WriteLimits;
 
 /// A whole configuration, resolved.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,6 +65,8 @@ pub struct Config {
     pub uplink: Option<Uplink>,
     /// Modbus devices, in the order of the file.
     pub modbus: Vec<Modbus>,
+    /// OPC UA servers, in the order of the file.
+    pub opcua: Vec<OpcUa>,
     /// `[sparkplug]`; `None` unless it is enabled.
     pub sparkplug: Option<Sparkplug>,
     /// Whether tags may be written over MQTT, and by whom.
@@ -275,6 +281,7 @@ impl Config {
     /// can change to.
     pub fn take_devices(&mut self, other: Self) {
         self.modbus = other.modbus;
+        self.opcua = other.opcua;
         self.commands = other.commands;
         self.bridges = other.bridges;
     }
@@ -319,6 +326,7 @@ impl Config {
         let (mut routes, routes_at) = link::routes(&root);
         let uplink = link::uplink(&root, node.name.as_deref());
         let modbus = modbus::modbus(&root);
+        let opcua = opcua::servers(&root, &modbus);
         let sparkplug = sparkplug::sparkplug(&root);
         if sparkplug.is_some() {
             sparkplug::put_routes(&root, &mut routes);
@@ -333,6 +341,12 @@ impl Config {
             document.mistake(
                 "modbus",
                 "expected no [[modbus]] on a broker: gateways poll devices",
+            );
+        }
+        if role == Role::Broker && !opcua.is_empty() {
+            document.mistake(
+                "opcua",
+                "expected no [[opcua]] on a broker: gateways subscribe to servers",
             );
         }
         let commands = commands::commands(&root, role);
@@ -356,6 +370,7 @@ impl Config {
             routes,
             uplink,
             modbus,
+            opcua,
             sparkplug,
             commands,
             bridges,

@@ -198,11 +198,56 @@ pub const MODBUS_PAUSE_MAX: Duration = Duration::from_secs(60);
 pub const MODBUS_REPORT_INTERVAL: Duration = Duration::from_secs(600);
 /// A person or a program that sets a value more than twice a second per tag is
 /// a loop gone wrong.
-pub const MODBUS_WRITE_INTERVAL: Duration = Duration::from_millis(500);
+pub const WRITE_INTERVAL: Duration = Duration::from_millis(500);
+/// Rarer than once a week nothing is written by machines.
+pub const WRITE_INTERVAL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Ten times the tags that a gateway is measured with.
 pub const MODBUS_TAGS_MAX: usize = 1_000_000;
 /// Each endpoint is a task and a connection.
 pub const MODBUS_DEVICES_MAX: usize = 10_000;
+
+/// What machines are looked at, twice as often as Modbus devices: the server
+/// reports changes only.
+pub const OPCUA_PUBLISHING_INTERVAL: Duration = Duration::from_millis(500);
+/// Below this no server that was tried keeps its promise.
+pub const OPCUA_INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// A value that is wanted less often than hourly is read by Modbus or by hand.
+pub const OPCUA_INTERVAL_MAX: Duration = Duration::from_secs(3600);
+/// A dead server is noticed after three of these; each costs a message.
+pub const OPCUA_KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// Below this a busy controller looks dead.
+pub const OPCUA_KEEP_ALIVE_MIN: Duration = Duration::from_millis(100);
+/// Above this nobody would call it being noticed.
+pub const OPCUA_KEEP_ALIVE_MAX: Duration = Duration::from_secs(600);
+/// Small controllers take a second or two for a batch.
+pub const OPCUA_TIMEOUT: Duration = Duration::from_secs(5);
+/// Below this a busy network alone makes time-outs.
+pub const OPCUA_TIMEOUT_MIN: Duration = Duration::from_millis(100);
+/// Above this one lost answer would hold a session up for minutes.
+pub const OPCUA_TIMEOUT_MAX: Duration = Duration::from_secs(120);
+/// How long a server keeps values behind a broken link; most allow an hour.
+pub const OPCUA_SESSION_TIMEOUT: Duration = Duration::from_secs(60);
+/// A reconnect takes some seconds.
+pub const OPCUA_SESSION_TIMEOUT_MIN: Duration = Duration::from_secs(5);
+/// The limit of common servers.
+pub const OPCUA_SESSION_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+/// Values of one node that the server keeps between two publishes, as the peers
+/// have it.
+pub const OPCUA_QUEUE: u32 = 10;
+/// More is refused or cut by every server that was tried.
+pub const OPCUA_QUEUE_MAX: u64 = 10_000;
+/// Browsed nodes; more are asked for by name.
+pub const OPCUA_NODES: u64 = 10_000;
+/// Ten times the nodes that a gateway is measured with.
+pub const OPCUA_NODES_MAX: u64 = 100_000;
+/// Levels below Objects; machines have six.
+pub const OPCUA_DEPTH: u64 = 10;
+/// Deeper is a loop.
+pub const OPCUA_DEPTH_MAX: u64 = 50;
+/// Patterns to browse by, per server.
+pub const OPCUA_PATTERNS_MAX: usize = 1_000;
+/// Each is a task and a connection.
+pub const OPCUA_SERVERS_MAX: usize = 1_000;
 
 /// The first level of Sparkplug readings.
 pub const SPARKPLUG_PREFIX: &str = "sparkplug";

@@ -19,6 +19,7 @@ use super::defaults;
 use super::node::duration_within;
 use super::quantity::duration;
 use super::section::Section;
+use super::tags::{self, WriteLimits, float};
 
 /// One `[[modbus]]`: tags of one bus that share their rules. Several of them
 /// may name the same endpoint; they share its connection then.
@@ -48,18 +49,7 @@ pub struct ModbusTag {
     /// Where and what it is. Its `device` is 0: the rules of its section.
     pub tag: Tag,
     /// Whether and how it may be written.
-    pub write: Option<ModbusWrite>,
-}
-
-/// `write` of a tag.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ModbusWrite {
-    /// The least value.
-    pub min: Option<f64>,
-    /// The greatest value.
-    pub max: Option<f64>,
-    /// The shortest time between two writes.
-    pub min_interval: Duration,
+    pub write: Option<WriteLimits>,
 }
 
 /// What a section sets for all its tags, and a tag may set for itself.
@@ -104,7 +94,7 @@ pub(super) fn modbus(root: &Section<'_>) -> Vec<Modbus> {
 fn device(section: &Section<'_>) -> Option<Modbus> {
     const NAME: &str = "expected a path such as \"press-7\" or \"hall/press-7\"";
     const ENDPOINT: &str = "expected the URL of a bus, such as \"tcp://10.0.0.7:502\"";
-    let name = section.text("name", NAME, checks::path);
+    let name = section.text("name", NAME, tags::path);
     let endpoint = section.text("endpoint", ENDPOINT, |text| {
         Endpoint::parse(text).map_err(|error| error.to_string())
     });
@@ -226,30 +216,6 @@ fn deadband(value: &DeValue<'_>) -> Result<Deadband, String> {
             Deadband::Absolute(number) | Deadband::Percent(number) => is_sane(*number),
         })
         .ok_or_else(|| DEADBAND.to_owned())
-}
-
-/// A whole number or one with a fraction.
-fn float(value: &DeValue<'_>) -> Option<f64> {
-    match value {
-        DeValue::Float(float) => float.as_str().parse().ok(),
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "scales, offsets and limits are floats; beyond 2^53 the nearest one is meant"
-        )]
-        DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix())
-            .ok()
-            .map(|number| number as f64),
-        _ => None,
-    }
-}
-
-/// Reads a finite number.
-fn number(section: &Section<'_>, key: &'static str) -> Option<f64> {
-    section.read(key, |value| {
-        float(value)
-            .filter(|number| number.is_finite())
-            .ok_or_else(|| "expected a finite number".to_owned())
-    })
 }
 
 impl ReportKeys {

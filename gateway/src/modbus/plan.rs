@@ -63,7 +63,7 @@ pub(super) fn of(sections: &[config::Modbus]) -> Option<Plan> {
     Some(plan)
 }
 
-fn rule(tag: &config::ModbusTag, write: &config::ModbusWrite) -> WriteRule {
+fn rule(tag: &config::ModbusTag, write: &config::WriteLimits) -> WriteRule {
     let encoding = &tag.tag.encoding;
     let is_scaled = encoding.scale != 1.0 || encoding.offset != 0.0;
     let kind = match encoding.kind {

@@ -8,18 +8,6 @@ use forebay_modbus::endpoint::Endpoint;
 use super::{Modbus, ModbusTag};
 use crate::config::section::Section;
 
-/// Checks one or several levels of a path.
-pub(super) fn path(text: &str) -> Result<String, String> {
-    let is_level = |level: &str| !level.is_empty() && !level.contains(['+', '#', '\0']);
-    if text.starts_with('$') {
-        return Err("expected a path that does not begin with '$'".to_owned());
-    }
-    if !text.split('/').all(is_level) {
-        return Err("expected levels without '+' and '#', with one '/' between them".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
 /// Tags of one device: each name once, and no number that lies half in
 /// another one, which is an address that is off by one.
 pub(super) fn between_tags(sections: &[Section<'_>], tags: &[Option<ModbusTag>]) {

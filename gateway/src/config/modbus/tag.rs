@@ -6,10 +6,10 @@ use forebay_modbus::plan::Limits;
 use forebay_modbus::value::{DataType, Encoding};
 use toml::de::DeValue;
 
-use super::{ModbusTag, ModbusWrite, ORDERS, TagDefaults, checks, interval, number, report_keys};
+use super::{ModbusTag, ORDERS, TagDefaults, checks, interval, report_keys};
 use crate::config::defaults;
-use crate::config::node::duration_within;
 use crate::config::section::Section;
+use crate::config::tags::{self, WriteLimits, number, write_limits};
 
 const TABLES: [(&str, Table); 4] = [
     ("holding", Table::Holding),
@@ -53,7 +53,7 @@ fn tag(
     const NAME: &str = "expected a name such as \"bearing_temp\"";
     const UNIT: &str =
         "expected the unit of measure as a text, such as \"°C\" (the Modbus unit is `unit_id`)";
-    let name = section.text("name", NAME, checks::path);
+    let name = section.text("name", NAME, tags::path);
     section.missing("name", NAME);
     let address = address(section);
     let kind = match address {
@@ -229,20 +229,9 @@ fn check_size(section: &Section<'_>, address: Address, kind: DataType, limits: L
     }
 }
 
-fn write(section: &Section<'_>, address: Option<Address>) -> Option<ModbusWrite> {
+fn write(section: &Section<'_>, address: Option<Address>) -> Option<WriteLimits> {
     let table = section.table("write");
-    let write = ModbusWrite {
-        min: number(&table, "min"),
-        max: number(&table, "max"),
-        min_interval: duration_within(
-            &table,
-            "min_interval",
-            std::time::Duration::ZERO,
-            defaults::MODBUS_INTERVAL_MAX,
-            "expected a duration such as \"1s\"",
-        )
-        .unwrap_or(defaults::MODBUS_WRITE_INTERVAL),
-    };
+    let write = write_limits(&table);
     table.finish();
     if !table.is_present() {
         return None;
@@ -252,11 +241,6 @@ fn write(section: &Section<'_>, address: Option<Address>) -> Option<ModbusWrite>
             "write",
             format!("expected none: {} can only be read", address.table),
         );
-    }
-    if let (Some(min), Some(max)) = (write.min, write.max)
-        && min > max
-    {
-        table.mistake("min", format!("expected at most max = {max}"));
     }
     Some(write)
 }
