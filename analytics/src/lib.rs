@@ -18,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod alerts;
 pub mod batch;
 pub mod bind;
 pub mod builtin;
@@ -28,7 +29,9 @@ pub mod functions;
 pub mod operators;
 pub mod parse;
 pub mod plan;
+pub mod query;
 pub mod state;
 pub mod syntax;
 pub mod value;
+pub mod watermark;
 pub mod zone;

@@ -68,6 +68,16 @@ impl Encoder {
         Self::default()
     }
 
+    /// Forgets what was written and keeps the buffer.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+    }
+
+    /// What was written so far.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// What was written.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes

@@ -1,0 +1,476 @@
+//! A running query: records and watermark events in, rows and alerts out.
+//!
+//! The shell reads records of the log and calls [`Query::push`]; when a source
+//! is silent for longer than [`Query::idle_after_ms`] it writes an advance to
+//! the log and calls [`Query::advance`] with it, so that a replay is told the
+//! same. Both return an [`Output`]. Rows, input offsets and
+//! [`Query::encode_state`] belong into one commit. After a restart a query of
+//! the same text takes the state with [`Query::decode_state`] and goes on with
+//! the records after those offsets; what comes out does not depend on how
+//! records are cut into calls, except for EMIT CHANGES, for rows that a full
+//! memory budget refuses, and for the order in which an outer interval join
+//! hands on rows without a match.
+
+mod json;
+mod progress;
+
+#[cfg(test)]
+mod tests;
+
+pub use json::{write_alert, write_row};
+
+use std::collections::BTreeMap;
+
+use crate::alerts::{AlertEvent, AlertRule};
+use crate::bind;
+use crate::decode::{DecodeCounts, Decoded, Record, Router, ScanDecoder};
+use crate::operators::{self, Chunk, Context, Operator, Refusal, Refused};
+use crate::plan::Plan;
+use crate::state::{Decoder, Encoder, StateError};
+use crate::syntax::{Emit, SqlError};
+use crate::value::{DataType, Value};
+use crate::watermark::{END_OF_TIME_MS, Tracker};
+use progress::Progress;
+
+const VERSION: u8 = 1;
+
+/// What a query may use unless it is told otherwise: fifty queries of this size
+/// would need more than a small gateway has, and few need a tenth of it.
+pub const MEMORY_BYTES: usize = 64 << 20;
+/// After so many attempts to give something up, new keys are refused instead.
+const SHED_ROUNDS_MAX: usize = 64;
+
+/// An advance of event time that the shell decided and wrote to the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Advance {
+    /// No source has rows older than this any more, in milliseconds.
+    All(i64),
+    /// The same for one partition.
+    Partition {
+        /// The log topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The time in milliseconds.
+        time_ms: i64,
+    },
+    /// The input has ended: every window closes.
+    End,
+}
+
+/// What a call produced.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Result rows. Columns are [`Plan::output`], of which the last
+    /// [`Plan::hidden`] are not for people.
+    pub rows: Vec<Chunk>,
+    /// Alerts that begin or end, in order.
+    pub alerts: Vec<AlertEvent>,
+    /// Rows that were not taken; those with a record belong into `<query>.late`.
+    pub refused: Vec<Refused>,
+}
+
+/// Counters since the query was made; they are not part of the state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// What decoding met.
+    pub decode: DecodeCounts,
+    /// Result rows.
+    pub rows_out: u64,
+    /// Rows whose windows had closed.
+    pub late: u64,
+    /// Rows too far ahead of their record time.
+    pub ahead: u64,
+    /// Rows for which there was no memory.
+    pub no_memory: u64,
+    /// Windows closed early to stay in the memory budget.
+    pub shed: u64,
+}
+
+/// A running query.
+pub struct Query {
+    plan: Plan,
+    router: Router,
+    decoders: Vec<ScanDecoder>,
+    trackers: Vec<Tracker>,
+    root: Box<dyn Operator>,
+    alerts: Vec<AlertRule>,
+    /// The last row of each key, for EMIT ON CHANGE.
+    last_rows: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    progress: Progress,
+    budget_bytes: usize,
+    full: bool,
+    counts: Counts,
+}
+
+impl Query {
+    /// Binds the text of a program.
+    ///
+    /// # Errors
+    /// The first mistake in the text, with its place.
+    pub fn new(text: &str, budget_bytes: usize) -> Result<Self, SqlError> {
+        Ok(Self::from_plan(bind::plan(text)?, budget_bytes))
+    }
+
+    /// The running form of a plan.
+    pub fn from_plan(plan: Plan, budget_bytes: usize) -> Self {
+        Self {
+            router: Router::new(&plan.scans),
+            decoders: plan.scans.iter().map(ScanDecoder::new).collect(),
+            trackers: plan
+                .scans
+                .iter()
+                .map(|scan| Tracker::new(scan.watermark.clone()))
+                .collect(),
+            root: operators::build(&plan.root, &plan.scans),
+            alerts: plan
+                .alerts
+                .iter()
+                .map(|alert| AlertRule::new(alert, &plan.output))
+                .collect(),
+            last_rows: BTreeMap::new(),
+            progress: Progress::default(),
+            budget_bytes,
+            full: false,
+            counts: Counts::default(),
+            plan,
+        }
+    }
+
+    /// Makes a partition known before its first record, so that it holds the
+    /// watermark until it has rows or is advanced.
+    pub fn assign(&mut self, topic: &str, partition: i32) {
+        for (tracker, scan) in self.trackers.iter_mut().zip(&self.plan.scans) {
+            if scan.topics.is_empty() || scan.topics.iter().any(|known| known == topic) {
+                tracker.assign(topic, partition);
+            }
+        }
+    }
+
+    /// Takes records; those of one partition in the order of their offsets.
+    pub fn push(&mut self, records: &[Record<'_>]) -> Output {
+        self.router.begin();
+        let paths: Vec<u32> = records
+            .iter()
+            .map(|record| self.router.place(record.path))
+            .collect();
+        let mut context = Context {
+            full: self.full,
+            ..Context::default()
+        };
+        for scan in 0..self.decoders.len() {
+            let chosen: Vec<u32> = (0..records.len() as u32)
+                .filter(|index| {
+                    let topic = records[*index as usize].topic;
+                    self.router.wants(scan, paths[*index as usize], topic)
+                })
+                .collect();
+            let decoded = self.decoders[scan].decode(records, &chosen, &paths, self.router.words());
+            let chunk = self.mark_rows(scan, decoded, records, &mut context);
+            context.scans.push(Some(chunk));
+        }
+        let newest = self
+            .trackers
+            .iter()
+            .map(Tracker::newest)
+            .max()
+            .unwrap_or(i64::MIN);
+        self.progress.note(records, newest);
+        self.run(context)
+    }
+
+    /// Takes an advance of event time.
+    pub fn advance(&mut self, advance: &Advance) -> Output {
+        for tracker in &mut self.trackers {
+            match advance {
+                Advance::All(time) => tracker.advance_all(*time),
+                Advance::End => tracker.advance_all(END_OF_TIME_MS),
+                Advance::Partition {
+                    topic,
+                    partition,
+                    time_ms,
+                } => tracker.advance(topic, *partition, *time_ms),
+            }
+        }
+        let context = Context {
+            full: self.full,
+            scans: self.plan.scans.iter().map(|_| None).collect(),
+            ..Context::default()
+        };
+        self.run(context)
+    }
+
+    /// Gives each row the watermark that it met, and leaves out rows that are
+    /// too far ahead.
+    fn mark_rows(
+        &mut self,
+        scan: usize,
+        decoded: Decoded,
+        records: &[Record<'_>],
+        context: &mut Context,
+    ) -> Chunk {
+        let tracker = &mut self.trackers[scan];
+        let mut marks = Vec::with_capacity(decoded.times.len());
+        let mut refused = Vec::new();
+        let mut behind = false;
+        for (row, time) in decoded.times.iter().enumerate() {
+            let mark = tracker.mark();
+            marks.push(mark);
+            let record = &records[decoded.records[row] as usize];
+            match tracker.row(record.topic, record.partition, *time, record.timestamp_ms) {
+                Ok(()) => behind |= *time < mark,
+                Err(reason) => refused.push((row, reason)),
+            }
+        }
+        let mut chunk = Chunk {
+            batch: decoded.batch,
+            times: decoded.times,
+            marks: behind.then_some(marks),
+            records: decoded.records,
+        };
+        if !refused.is_empty() {
+            for (row, reason) in &refused {
+                context.refuse(&chunk, *row, *reason);
+            }
+            let kept: Vec<u32> = (0..chunk.rows() as u32)
+                .filter(|row| {
+                    refused
+                        .binary_search_by_key(&(*row as usize), |(row, _)| *row)
+                        .is_err()
+                })
+                .collect();
+            chunk = chunk.take(&kept);
+        }
+        chunk
+    }
+
+    fn run(&mut self, mut context: Context) -> Output {
+        context.marks = self.trackers.iter().map(Tracker::mark).collect();
+        let mut chunks = Vec::new();
+        self.root.feed(&mut context, &mut chunks);
+        self.root.advance(&mut context, &mut chunks);
+        self.keep_budget(&mut context, &mut chunks);
+        let mut output = Output::default();
+        for chunk in chunks {
+            for rule in &mut self.alerts {
+                rule.rows(&chunk, &mut output.alerts);
+            }
+            let chunk = if self.plan.emit == Emit::OnChange {
+                self.changed(chunk)
+            } else {
+                chunk
+            };
+            if chunk.rows() > 0 {
+                self.counts.rows_out += chunk.rows() as u64;
+                output.rows.push(chunk);
+            }
+        }
+        for refused in &context.refused {
+            match refused.reason {
+                Refusal::Late => self.counts.late += 1,
+                Refusal::Ahead => self.counts.ahead += 1,
+                Refusal::Memory => self.counts.no_memory += 1,
+            }
+        }
+        self.counts.shed += context.shed;
+        output.refused = context.refused;
+        output
+    }
+
+    fn keep_budget(&mut self, context: &mut Context, chunks: &mut Vec<Chunk>) {
+        let own = |query: &Self| {
+            query.root.memory_bytes()
+                + query
+                    .alerts
+                    .iter()
+                    .map(AlertRule::memory_bytes)
+                    .sum::<usize>()
+        };
+        // A tenth of room is for the rows of the next call.
+        let limit = self.budget_bytes / 10 * 9;
+        let mut rounds = 0;
+        while own(self) > limit && rounds < SHED_ROUNDS_MAX {
+            let before = context.shed;
+            context.scans = self.plan.scans.iter().map(|_| None).collect();
+            self.root.shed(context, chunks);
+            rounds += 1;
+            if context.shed == before {
+                break;
+            }
+        }
+        self.full = own(self) > limit;
+    }
+
+    /// The rows that differ from the last one of their key. Times do not count.
+    fn changed(&mut self, chunk: Chunk) -> Chunk {
+        let shown = self.plan.output.len() - self.plan.hidden;
+        let mut kept = Vec::new();
+        for row in 0..chunk.rows() {
+            let (mut key, mut rest) = (Encoder::new(), Encoder::new());
+            for (index, column) in chunk.batch.columns()[..shown].iter().enumerate() {
+                if self.plan.key.contains(&index) {
+                    column.value(row).encode(&mut key);
+                } else if column.data_type() != DataType::Timestamp {
+                    column.value(row).encode(&mut rest);
+                }
+            }
+            if self
+                .last_rows
+                .get(key.bytes())
+                .is_some_and(|last| **last == *rest.bytes())
+            {
+                continue;
+            }
+            self.last_rows
+                .insert(key.into_bytes().into(), rest.into_bytes().into());
+            kept.push(row as u32);
+        }
+        chunk.take(&kept)
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The longest silence of a source before the shell advances it, the
+    /// shortest of all streams, in milliseconds.
+    pub fn idle_after_ms(&self) -> i64 {
+        self.plan
+            .scans
+            .iter()
+            .map(|scan| scan.watermark.idle_ms)
+            .min()
+            .unwrap_or(crate::syntax::IDLE_AFTER_MS)
+    }
+
+    /// The watermark of the slowest stream in milliseconds; `i64::MIN` before
+    /// anything is known.
+    pub fn watermark_ms(&self) -> i64 {
+        self.trackers
+            .iter()
+            .map(Tracker::mark)
+            .min()
+            .unwrap_or(i64::MIN)
+    }
+
+    /// The newest event time in milliseconds; `i64::MIN` before the first row.
+    pub fn newest_ms(&self) -> i64 {
+        self.trackers
+            .iter()
+            .map(Tracker::newest)
+            .max()
+            .unwrap_or(i64::MIN)
+    }
+
+    /// For each partition the lowest offset whose record still feeds an open
+    /// window; `None` if every record since the beginning may matter, so that
+    /// only an encoded state can replace them.
+    pub fn lowest_offsets(&mut self) -> Option<Vec<(String, i32, i64)>> {
+        match self.root.horizon() {
+            i64::MIN => None,
+            horizon => Some(self.progress.lowest(horizon)),
+        }
+    }
+
+    /// Bytes of memory that count against the budget.
+    pub fn memory_bytes(&self) -> usize {
+        let last: usize = self
+            .last_rows
+            .iter()
+            .map(|(key, row)| key.len() + row.len() + 48)
+            .sum();
+        self.root.memory_bytes()
+            + self
+                .alerts
+                .iter()
+                .map(AlertRule::memory_bytes)
+                .sum::<usize>()
+            + last
+    }
+
+    /// Counters since the query was made.
+    pub fn counts(&self) -> Counts {
+        let mut counts = self.counts;
+        for decoder in &self.decoders {
+            counts.decode.add(&decoder.counts);
+        }
+        counts
+    }
+
+    /// The number of alerts that are active.
+    pub fn active_alerts(&self) -> usize {
+        self.alerts.iter().map(AlertRule::active).sum()
+    }
+
+    /// Everything that the next output depends on.
+    pub fn encode_state(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        out.put_u64(self.plan.identity);
+        out.section(VERSION, |out| {
+            self.trackers.iter().for_each(|tracker| tracker.encode(out));
+            self.root.encode(out);
+            self.alerts.iter().for_each(|rule| rule.encode(out));
+            self.progress.encode(out);
+            out.put_bool(self.full);
+            out.put_count(self.last_rows.len());
+            for (key, row) in &self.last_rows {
+                out.put_bytes(key);
+                out.put_bytes(row);
+            }
+        });
+        out.into_bytes()
+    }
+
+    /// Takes what [`Query::encode_state`] wrote. The query must be new.
+    ///
+    /// # Errors
+    /// [`StateError`], among them state of another query; the query is unusable
+    /// then.
+    pub fn decode_state(&mut self, bytes: &[u8]) -> Result<(), StateError> {
+        let mut input = Decoder::new(bytes);
+        let found = input.take_u64()?;
+        if found != self.plan.identity {
+            return Err(StateError::Identity {
+                found,
+                expected: self.plan.identity,
+            });
+        }
+        input.section("query", VERSION, |input| {
+            self.trackers
+                .iter_mut()
+                .try_for_each(|tracker| tracker.decode(input))?;
+            self.root.decode(input)?;
+            self.alerts
+                .iter_mut()
+                .try_for_each(|rule| rule.decode(input))?;
+            self.progress.decode(input)?;
+            self.full = input.take_bool()?;
+            for _ in 0..input.take_count(8)? {
+                let key = input.take_bytes()?;
+                let row = input.take_bytes()?;
+                self.last_rows.insert(key.into(), row.into());
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Output {
+    /// The rows as values, for tests and tools.
+    pub fn values(&self) -> Vec<Vec<Value>> {
+        self.rows
+            .iter()
+            .flat_map(|chunk| {
+                (0..chunk.rows()).map(|row| {
+                    chunk
+                        .batch
+                        .columns()
+                        .iter()
+                        .map(|column| column.value(row))
+                        .collect()
+                })
+            })
+            .collect()
+    }
+}
