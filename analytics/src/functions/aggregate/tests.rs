@@ -391,3 +391,76 @@ fn catalogue_names_are_unique_and_documented() {
         assert_eq!(function.name, function.name.to_ascii_lowercase());
     }
 }
+
+#[test]
+fn of_equal_times_the_first_arrival_is_first_and_the_last_is_last() {
+    let rows: Vec<Row> = [(7, 1.0), (5, 2.0), (5, 3.0), (7, 4.0), (6, 5.0)]
+        .into_iter()
+        .map(|(time, x)| (0, time, Some(x)))
+        .collect();
+    for (name, expected) in [("first", 2.0), ("last", 4.0), ("delta", 2.0)] {
+        let mut whole = make(name, DataType::Float, None);
+        feed(whole.as_mut(), &rows, &floats);
+        assert_eq!(results(whole.as_ref())[0], Value::Float(expected), "{name}");
+        let mut merged = make(name, DataType::Float, None);
+        feed(merged.as_mut(), &rows[..2], &floats);
+        let mut later = merged.fresh_with_room();
+        feed(later.as_mut(), &rows[2..], &floats);
+        merged.merge(later.as_ref(), &[(0, 0)]);
+        assert_eq!(
+            results(merged.as_ref())[0],
+            Value::Float(expected),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn distinct_counts_are_exact_as_far_as_stated() {
+    for count in [100, super::SMALL_MAX as u32] {
+        let rows: Vec<Row> = (0..2 * count)
+            .map(|i| (0, 0, Some(f64::from(i % count))))
+            .collect();
+        let mut distinct = make("count_distinct", DataType::Float, None);
+        feed(distinct.as_mut(), &rows, &floats);
+        assert_eq!(results(distinct.as_ref())[0], Value::Int(i64::from(count)));
+    }
+}
+
+#[test]
+fn days_count_from_the_newest_row_in_any_order() {
+    let day = 86_400_000;
+    let mut rows: Vec<Row> = (0..20)
+        .map(|i| (0, i * day, Some(2.0 + 0.1 * i as f64)))
+        .collect();
+    rows.swap(3, 19);
+    for (name, expected) in [
+        ("days_to", 32.0),
+        ("days_to_low", 32.0),
+        ("days_to_high", 32.0),
+    ] {
+        let mut line = make(name, DataType::Float, Some(7.1));
+        feed(line.as_mut(), &rows, &floats);
+        let days = results(line.as_ref())[0].as_f64().unwrap();
+        assert!((days - expected).abs() < 1e-3, "{name}: {days}");
+    }
+}
+
+#[test]
+fn slots_are_merged_from_the_other_into_this_one() {
+    let mut this = make("sum", DataType::Float, None);
+    feed(
+        this.as_mut(),
+        &[(0, 0, Some(1.0)), (1, 0, Some(10.0))],
+        &floats,
+    );
+    let mut other = this.fresh_with_room();
+    feed(
+        other.as_mut(),
+        &[(0, 0, Some(100.0)), (2, 0, Some(1000.0))],
+        &floats,
+    );
+    this.merge(other.as_ref(), &[(2, 0), (0, 1)]);
+    let expected = [1001.0, 110.0].map(Value::Float);
+    assert_eq!(results(this.as_ref())[..2], expected);
+}

@@ -172,3 +172,26 @@ fn a_restart_changes_no_score() {
     second.decode(1, &mut Decoder::new(&bytes)).unwrap();
     assert_eq!(run(second.as_mut(), 300, 600), expected[300..]);
 }
+
+#[test]
+fn a_spike_of_a_known_size_is_usual_and_a_larger_one_is_not() {
+    // A pump that starts every eight hours, over a quiet signal; at the end a
+    // start that draws five times as much.
+    let mut seed = 8;
+    let found = alarms((0..4000).map(|row| {
+        let start = if row == 3936 {
+            500.0
+        } else if row % 96 == 0 {
+            100.0
+        } else {
+            0.0
+        };
+        noise(&mut seed) * 0.5 + start
+    }));
+    let repeated = found
+        .iter()
+        .filter(|row| (960..3900).contains(*row))
+        .count();
+    assert!(repeated <= 3, "{found:?}");
+    assert!(found.contains(&3936), "{found:?}");
+}

@@ -204,22 +204,24 @@ fn a_line_without_noise_reaches_its_threshold_on_the_day() {
 #[test]
 fn the_interval_covers_the_truth_nineteen_times_in_twenty() {
     let mut seed = 42;
-    let (mut covered, mut dated) = (0, 0);
-    for _ in 0..2000 {
-        let mut trend = Trend::default();
-        for day in 0..30 {
-            let x = 2.0 + 0.1 * day as f64 + 0.3 * noise(&mut seed);
-            trend.update(day * DAY_MS, x);
+    for (points, spread) in [(30, 0.3), (10, 0.05)] {
+        let (mut covered, mut dated) = (0, 0);
+        for _ in 0..2000 {
+            let mut trend = Trend::default();
+            for day in 0..points {
+                let x = 2.0 + 0.1 * day as f64 + spread * noise(&mut seed);
+                trend.update(day * DAY_MS, x);
+            }
+            if let Some(crossing) = trend.crossing(7.1, 0) {
+                dated += 1;
+                assert!(crossing.low <= crossing.days && crossing.days <= crossing.high);
+                covered += i32::from(crossing.low <= 51.0 && 51.0 <= crossing.high);
+            }
         }
-        if let Some(crossing) = trend.crossing(7.1, 29 * DAY_MS) {
-            dated += 1;
-            assert!(crossing.low <= crossing.days && crossing.days <= crossing.high);
-            covered += i32::from(crossing.low <= 22.0 && 22.0 <= crossing.high);
-        }
+        assert_eq!(dated, 2000);
+        // A binomial of 2000 at 0.95 has a standard deviation of 10.
+        assert!((1870..=1930).contains(&covered), "{points}: {covered}");
     }
-    assert_eq!(dated, 2000);
-    // A binomial of 2000 at 0.95 has a standard deviation of 10.
-    assert!((1860..=1940).contains(&covered), "{covered}");
 }
 
 #[test]

@@ -49,6 +49,12 @@ fn a_sine_has_the_levels_of_a_sine() {
 }
 
 #[test]
+fn a_peak_may_point_down() {
+    let level = Level::of(&[0.5, -3.0, 2.0]).unwrap();
+    assert_eq!((level.peak, level.peak_to_peak), (3.0, 5.0));
+}
+
+#[test]
 fn an_impulse_train_has_the_kurtosis_of_its_duty() {
     // Ones among zeros with probability p: kurtosis (1 - 3p(1-p)) / (p(1-p)).
     let p = 1.0 / 50.0;
@@ -77,7 +83,7 @@ fn normal_noise_has_a_kurtosis_of_three() {
 #[test]
 fn blocks_without_meaning_give_null() {
     let mut plans = Plans::new();
-    for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e16] {
+    for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e16, -1e16] {
         let mut samples = block(256, |t| (TAU * 1000.0 * t).sin());
         samples[100] = bad;
         assert_eq!(Level::of(&samples), None);
