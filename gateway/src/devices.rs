@@ -23,6 +23,7 @@ use crate::bridge;
 use crate::commands::Commands;
 use crate::config::{self, Config};
 use crate::modbus;
+use crate::opcua;
 use crate::readings::Publisher;
 use crate::sparkplug;
 use fleet::{Fleet, Kind, Wanted};
@@ -85,6 +86,9 @@ fn kinds() -> Vec<Box<dyn Kind>> {
         Box::new(Fleet::new("modbus", buses, |config, context, stop| {
             Box::pin(modbus::run(config, context, stop))
         })),
+        Box::new(Fleet::new("opcua", servers, |config, context, stop| {
+            Box::pin(opcua::run(config, context, stop))
+        })),
         Box::new(Fleet::new("sparkplug", hosts, |config, context, stop| {
             Box::pin(sparkplug::run(config, context, stop))
         })),
@@ -92,6 +96,13 @@ fn kinds() -> Vec<Box<dyn Kind>> {
             Box::pin(bridge::run(config, context, stop))
         })),
     ]
+}
+
+/// A server is known by its name, which begins its paths.
+fn servers(config: &Config) -> Wanted<config::OpcUa> {
+    let named = |server: &config::OpcUa| (server.name.clone(), server.clone());
+    let servers = config.opcua.iter().map(named);
+    servers.map(|server| (server.0.clone(), server)).collect()
 }
 
 /// A bridge is known by its name, under which it remembers what it sent.

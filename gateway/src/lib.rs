@@ -25,6 +25,7 @@ pub mod logs;
 mod memory;
 pub mod modbus;
 pub mod mqtt;
+pub mod opcua;
 pub mod readings;
 pub mod roles;
 pub mod sparkplug;

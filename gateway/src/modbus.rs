@@ -25,7 +25,7 @@ use tokio::time::Instant;
 
 use crate::config;
 use crate::devices::{DeviceContext, DeviceState};
-use crate::readings::{PublishError, Quality, Reading, Tag, Value};
+use crate::readings::{Closing, Quality, Reading, Tag, Value};
 use commanding::Commanding;
 
 /// How often it is looked whether the bus keeps up.
@@ -166,24 +166,8 @@ impl Bus {
                 Some(of(tag, now, reading.result))
             })
             .collect();
-        let mut rest = batch.as_slice();
-        while !rest.is_empty() {
-            let refused = match self.context.publisher.publish(rest).await {
-                Ok(_) => break,
-                Err(PublishError::Closing) => return Err(Closing),
-                // A full disk is counted and alarmed where it is met; what is
-                // read while it is full has no place to go.
-                Err(PublishError::Full { .. }) => return Ok(()),
-                Err(error) => {
-                    tracing::warn!(device = self.context.health.name(), "{error}");
-                    refused_path(&error).to_owned()
-                }
-            };
-            let at = rest
-                .iter()
-                .position(|reading| reading.tag.path() == refused);
-            rest = at.map_or(&[][..], |at| &rest[at + 1..]);
-        }
+        let device = self.context.health.name();
+        self.context.publisher.publish_each(&device, &batch).await?;
         if good > 0 {
             self.context.health.add_readings(good, now);
         }
@@ -260,20 +244,6 @@ impl Bus {
             since: Instant::now(),
             skipped: counters.skipped_cycles,
         };
-    }
-}
-
-/// The log is closed; nothing can be published any more.
-struct Closing;
-
-/// The path that an error is about.
-fn refused_path(error: &PublishError) -> &str {
-    match error {
-        PublishError::Full { path }
-        | PublishError::Append { path, .. }
-        | PublishError::Topic { path, .. }
-        | PublishError::Retain { path, .. } => path,
-        PublishError::Closing => "",
     }
 }
 

@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use thiserror::Error;
 
 use crate::ingest::Target;
-pub use publisher::{PublishError, Publisher};
+pub use publisher::{Closing, PublishError, Publisher};
 
 /// Lists in lists of one value. Devices send matrices at most; the limit stops
 /// a hostile one.

@@ -60,7 +60,22 @@ pub enum PublishError {
     Closing,
 }
 
+/// The log is closing; nothing can be published any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closing;
+
 impl PublishError {
+    /// The path that it is about; none when the node stops.
+    fn path(&self) -> &str {
+        match self {
+            Self::Full { path }
+            | Self::Append { path, .. }
+            | Self::Topic { path, .. }
+            | Self::Retain { path, .. } => path,
+            Self::Closing => "",
+        }
+    }
+
     /// The word in the metrics.
     fn reason(&self) -> &'static str {
         match self {
@@ -169,6 +184,33 @@ impl Publisher {
             }
         }
         Ok(newest)
+    }
+
+    /// Appends the readings of a device that goes on whatever becomes of them:
+    /// what is refused is counted, logged and passed over.
+    ///
+    /// # Errors
+    /// The log is closing.
+    pub async fn publish_each(&self, device: &str, readings: &[Reading]) -> Result<(), Closing> {
+        let mut rest = readings;
+        while !rest.is_empty() {
+            let refused = match self.publish(rest).await {
+                Ok(_) => break,
+                Err(PublishError::Closing) => return Err(Closing),
+                // A full disk is counted and alarmed where it is met; what is
+                // read while it is full has no place to go.
+                Err(PublishError::Full { .. }) => return Ok(()),
+                Err(error) => {
+                    tracing::warn!(device, "{error}");
+                    error.path().to_owned()
+                }
+            };
+            let at = rest
+                .iter()
+                .position(|reading| reading.tag.path() == refused);
+            rest = at.map_or(&[][..], |at| &rest[at + 1..]);
+        }
+        Ok(())
     }
 
     /// Appends one message, with its retained copy when it is to be retained.
