@@ -30,10 +30,16 @@ pub enum WriteKind {
     Bool,
     /// A whole number.
     Integer,
-    /// Any finite number.
+    /// Any finite number, as a double.
     Float,
+    /// Any finite number; whole ones stay whole. For devices that know the type
+    /// themselves.
+    Number,
     /// A text.
     Text,
+    /// True, false, a number or a text. For devices that know the type
+    /// themselves.
+    Any,
 }
 
 /// What a value has to keep to be written.

@@ -298,7 +298,8 @@ impl Config {
         Self::parse(path, &text)
     }
 
-    /// Resolves `text`; `path` only names the file in mistakes.
+    /// Resolves `text`. `path` names the file in mistakes, and files that are
+    /// named in the text must be there from its directory.
     ///
     /// # Errors
     /// All mistakes of the text together.

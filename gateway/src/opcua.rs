@@ -11,7 +11,7 @@ mod trust;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +50,9 @@ const CUT: &str = "browse-limit";
 
 /// The alarm about values that were dropped because the storage was behind.
 const DROPPED: &str = "dropped";
+
+/// The alarm about notifications that were lost.
+const LOST: &str = "lost";
 
 /// The alarm about a connection without protection that may have one.
 const UNPROTECTED: &str = "unprotected";
@@ -98,8 +101,9 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 struct Server {
     client: Client,
     wanted: Arc<config::OpcUa>,
-    /// What readings are of, by the name of the node.
-    tags: HashMap<Arc<str>, Arc<Tag>>,
+    /// What readings are of, by the name of the node and whether they have a
+    /// time of the server's clock.
+    tags: HashMap<(Arc<str>, bool), Arc<Tag>>,
     commanding: Commanding,
     trust: Trust,
     context: DeviceContext,
@@ -156,7 +160,7 @@ impl Server {
         let mut readings = Vec::with_capacity(samples.len());
         for sample in samples {
             self.note_absence(&sample);
-            let Some(tag) = self.tag(&sample.name) else {
+            let Some(tag) = self.tag(&sample) else {
                 continue;
             };
             let reading = reading(tag, sample, now);
@@ -199,15 +203,22 @@ impl Server {
         self.say_live();
     }
 
-    fn tag(&mut self, name: &Arc<str>) -> Option<Arc<Tag>> {
-        if let Some(tag) = self.tags.get(name) {
+    /// A time of the server's clock is not the gateway's to correct.
+    fn tag(&mut self, sample: &Sample) -> Option<Arc<Tag>> {
+        let has_device_time = sample.timestamp_ms.is_some();
+        let key = (Arc::clone(&sample.name), has_device_time);
+        if let Some(tag) = self.tags.get(&key) {
             return Some(Arc::clone(tag));
         }
-        let unit = self.wanted.units.get(&**name).map(String::as_str);
-        let path = format!("{}/{name}", self.wanted.name);
-        match Tag::new(&path, unit) {
+        let unit = self.wanted.units.get(&*sample.name).map(String::as_str);
+        let path = format!("{}/{}", self.wanted.name, sample.name);
+        let tag = match has_device_time {
+            true => Tag::with_device_time(&path, unit),
+            false => Tag::new(&path, unit),
+        };
+        match tag {
             Ok(tag) => {
-                self.tags.insert(Arc::clone(name), Arc::clone(&tag));
+                self.tags.insert(key, Arc::clone(&tag));
                 Some(tag)
             }
             Err(error) => {
@@ -249,6 +260,10 @@ impl Server {
                 is_cut,
             } => {
                 health.set_tags(u64::try_from(names.len()).unwrap_or(u64::MAX));
+                // A server that names its nodes anew at each start does not fill
+                // the memory.
+                let names: HashSet<&Arc<str>> = names.iter().collect();
+                self.tags.retain(|(name, _), _| names.contains(name));
                 self.refused = refused;
                 if refused == 0 {
                     health.clear_alarm(REFUSED);
@@ -274,12 +289,10 @@ impl Server {
             }
             Notice::Lost { messages } => {
                 health.add_errors(u64::from(messages));
-                let device = health.name();
-                tracing::warn!(
-                    device,
-                    messages,
-                    "notifications were lost on the way and the server does not have them any more"
+                let text = format!(
+                    "{messages} notifications were lost on the way and the server does not have them any more; the newest value of each node was read again"
                 );
+                health.alarm(LOST, &text);
             }
             Notice::Dropped { total } => {
                 let text = format!(

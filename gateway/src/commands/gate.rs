@@ -223,7 +223,11 @@ fn typed(value: &serde_json::Value, kind: WriteKind) -> Option<Value> {
         WriteKind::Bool => value.as_bool().map(Value::Bool),
         WriteKind::Integer => integer(value),
         WriteKind::Float => value.as_f64().filter(|f| f.is_finite()).map(Value::Float),
+        WriteKind::Number => integer(value).or_else(|| typed(value, WriteKind::Float)),
         WriteKind::Text => value.as_str().map(|text| Value::Text(text.into())),
+        WriteKind::Any => [WriteKind::Bool, WriteKind::Number, WriteKind::Text]
+            .into_iter()
+            .find_map(|kind| typed(value, kind)),
     }
 }
 
@@ -489,6 +493,12 @@ mod tests {
             (WriteKind::Float, "\"2\"", None),
             (WriteKind::Text, "\"on\"", Some(Value::Text("on".into()))),
             (WriteKind::Text, "null", None),
+            (WriteKind::Number, "7", Some(Value::Signed(7))),
+            (WriteKind::Number, "7.5", Some(Value::Float(7.5))),
+            (WriteKind::Number, "true", None),
+            (WriteKind::Any, "true", Some(Value::Bool(true))),
+            (WriteKind::Any, "\"on\"", Some(Value::Text("on".into()))),
+            (WriteKind::Any, "[1]", None),
         ] {
             assert_eq!(typed(&json(text), kind), expected, "{kind:?} {text}");
         }

@@ -221,27 +221,36 @@ fn identity(section: &Section<'_>) -> Identity {
     const FILE: &str = "expected the name of a file";
     let table = section.table("identity");
     let file = |key| {
-        let plain = |text: &str| (!text.is_empty()).then(|| PathBuf::from(text));
-        table.parsed(key, FILE, plain)
+        table.text(key, FILE, |text| {
+            let path = table.directory().join(text);
+            if path.is_file() {
+                return Ok(PathBuf::from(text));
+            }
+            let path = path.display();
+            Err(format!("expected a file that is there, {path} is not"))
+        })
     };
     let user = table.text("user", "expected a user name", |text| Ok(text.to_owned()));
     let (password_file, certificate, key) =
         (file("password_file"), file("certificate"), file("key"));
     table.finish();
+    let is_user = table.has("user") && table.has("password_file");
+    let is_holder = table.has("certificate") && table.has("key");
+    let is_mixed = table.has("user") == table.has("certificate")
+        || table.has("password_file") == table.has("key");
+    if table.is_present() && (is_mixed || !(is_user || is_holder)) {
+        section.mistake(
+            "identity",
+            "expected { user = \"forebay\", password_file = \"cell-4.password\" } or { certificate = \"user.der\", key = \"user.pem\" }",
+        );
+    }
     match (user, password_file, certificate, key) {
-        _ if !table.is_present() => Identity::Anonymous,
-        (Some(name), Some(password_file), None, None) => Identity::User {
+        (Some(name), Some(password_file), ..) => Identity::User {
             name,
             password_file,
         },
-        (None, None, Some(certificate), Some(key)) => Identity::Certificate { certificate, key },
-        _ => {
-            section.mistake(
-                "identity",
-                "expected { user = \"forebay\", password_file = \"cell-4.password\" } or { certificate = \"user.der\", key = \"user.pem\" }",
-            );
-            Identity::Anonymous
-        }
+        (_, _, Some(certificate), Some(key)) => Identity::Certificate { certificate, key },
+        _ => Identity::Anonymous,
     }
 }
 

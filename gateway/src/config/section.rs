@@ -149,6 +149,11 @@ impl<'d> Section<'d> {
         }
     }
 
+    /// The directory of the file: names of files in it start here.
+    pub(super) fn directory(&self) -> &Path {
+        self.document.path.parent().unwrap_or(Path::new(""))
+    }
+
     /// Reads a key by a conversion that explains what it expected.
     pub(super) fn read<T>(
         &self,

@@ -104,7 +104,6 @@ fn node(section: &Section<'_>, shared: Sampling) -> Option<Node> {
 }
 
 fn write(section: &Section<'_>) -> Option<OpcUaWrite> {
-    const TYPE: &str = "expected \"bool\", \"integer\", \"float\" or \"text\"";
     let table = section.table("write");
     let kind = table.word("type", &KINDS);
     let limits = write_limits(&table);
@@ -112,14 +111,17 @@ fn write(section: &Section<'_>) -> Option<OpcUaWrite> {
     if !table.is_present() {
         return None;
     }
-    table.missing("type", TYPE);
-    let kind = kind?;
     let has_limits = limits.min.is_some() || limits.max.is_some();
-    if has_limits && !matches!(kind, WriteKind::Integer | WriteKind::Float) {
+    if has_limits && matches!(kind, Some(WriteKind::Bool | WriteKind::Text)) {
         table.mistake(
             "type",
             "expected \"integer\" or \"float\" beside min and max",
         );
     }
+    // The server knows the type; only numbers have limits.
+    let kind = kind.unwrap_or(match has_limits {
+        true => WriteKind::Number,
+        false => WriteKind::Any,
+    });
     Some(OpcUaWrite { kind, limits })
 }

@@ -11,8 +11,14 @@ use crate::config::{Config, ConfigError, OpcUa};
 
 const HEAD: &str = "[node]\nname = \"n\"\nrole = \"gateway\"\ndata_dir = \"/d\"\n";
 
+/// The servers of a file beside which the files of identities lie.
 fn servers(text: &str) -> Vec<OpcUa> {
-    let config = Config::parse(Path::new("f.toml"), &format!("{HEAD}{text}"));
+    let directory = tempfile::tempdir().unwrap();
+    for file in ["cell-4.password", "user.der", "user.pem"] {
+        std::fs::write(directory.path().join(file), "").unwrap();
+    }
+    let path = directory.path().join("f.toml");
+    let config = Config::parse(&path, &format!("{HEAD}{text}"));
     config.expect("the sections are valid").opcua
 }
 
@@ -175,7 +181,6 @@ browse = []
         ("7 opcua[0].browse[0]", "Objects/Line1/**"),
         ("7 opcua[0].browse[1]", "Objects/Line1/**"),
         ("9 opcua[0].nodes[0].id", "expected"),
-        ("10 opcua[0].nodes[1].write.type", "\"integer\""),
         ("11 opcua[0].nodes[2].name", "each name once"),
         ("11 opcua[0].nodes[2].write.type", "beside min and max"),
         ("12 opcua[0].nodes[3].name", "command path"),
@@ -192,6 +197,24 @@ browse = []
         assert!(is_there, "no {key:?} with {words:?} in {found:#?}");
     }
     assert_eq!(found.len(), expected.len(), "{found:#?}");
+}
+
+#[test]
+fn the_type_of_a_write_is_the_servers_to_know() {
+    let text = "[[opcua]]\nname = \"c\"\nendpoint = \"opc.tcp://plc\"\nnodes = [ { name = \"a\", id = \"i=1\", write = {} }, { name = \"b\", id = \"i=2\", write = { max = 7 } } ]\n";
+    let writes = &servers(text)[0].writes;
+    assert_eq!(writes["a"].kind, WriteKind::Any);
+    assert_eq!(writes["b"].kind, WriteKind::Number);
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_mistake() {
+    let text = "[[opcua]]\nname = \"c\"\nendpoint = \"opc.tcp://plc\"\nbrowse = [\"Objects/**\"]\nidentity = { user = \"a\", password_file = \"no.password\" }\n";
+    let found = mistakes(text);
+    assert_eq!(
+        found,
+        ["5 opcua[0].identity.password_file expected a file that is there, no.password is not"]
+    );
 }
 
 #[test]
