@@ -7,9 +7,12 @@
 //! 1. *drift*: the mean of the signed surprises, which sees a bias that no
 //!    single row shows;
 //! 2. *agitation*: the mean of their magnitudes against its usual value, which
-//!    sees spikes and unrest, and also a signal that froze;
+//!    sees spikes and unrest, and also a calm;
 //! 3. *level*: the mean of the values against all values so far, which sees
 //!    what the forecast has got used to.
+//!
+//! A fourth, *stillness*, counts how often in a row the same value came: a
+//! sensor that froze at a usual value is seen by none of the others.
 //!
 //! Each of the fifteen becomes a distance in its own usual standard deviations,
 //! and a [`tail::Tail`] that learns how such distances are distributed in this
@@ -49,11 +52,12 @@ pub static CATALOGUE: &[Function] = &[Function {
     variadic: false,
     returns: Returns::Type(DataType::Float),
     summary: "how unusual a row is for its key, learned from the rows before it: 0 is usual, \
-              alarm from 0.5 on. 0 for the first 50 rows. An event scores once, at its onset, and \
+              alarm from 0.5 on. 0 for the first 100 rows. An event scores once, at its onset, and \
               no more when its size has come twice before. It knows times of day by event \
               time (UTC); 3 kB of state per key",
     formula: "1 - 2^(-e/1.75) with the evidence e = -log10(p n / 1000): p the smallest tail \
-              probability of drift, agitation and level over 1 to 100 rows, n the rows seen",
+              probability of drift, agitation and level over 1 to 100 rows and of stillness, \
+              n the rows seen",
     units: "none, 0 to 1; an index, not a probability",
     source: "Ahmad et al., Neurocomputing 262 (2017); Siffer et al., KDD (2017)",
     body: Body::Analytic(|_| {
@@ -78,8 +82,11 @@ const VIEWS: usize = 3;
 const SEASON_BINS: usize = 48;
 const DAY_MS: i64 = 86_400_000;
 
-/// Rows without which nothing is usual yet.
-const WARM_UP: f64 = 50.0;
+/// Rows after which outliers are clipped before they are learned.
+const SETTLED: f64 = 50.0;
+
+/// Rows without which nothing is usual yet: they score 0.
+const WARM_UP: f64 = 100.0;
 
 /// Rows that spreads of surprises are remembered for: long enough to hold the
 /// rare days of a series, short enough to get used to a new regime in hours or
@@ -89,8 +96,9 @@ const MEMORY: f64 = 1000.0;
 /// Rows that levels are remembered for.
 const LEVEL_MEMORY: f64 = 2000.0;
 
-/// Rows that count for the correction by age: beyond it, a series is no longer
-/// punished for being old.
+/// Rows that count for the correction by age: a young series gets no credit for
+/// what it has not seen, an old one is no longer punished.
+const AGE_MIN: f64 = 400.0;
 const AGE_MAX: f64 = 30_000.0;
 
 /// Rows for which an event mutes what is not clearly larger.
@@ -104,6 +112,10 @@ const MUTED: f64 = 0.3;
 
 /// The largest magnitude that is scored.
 const MAGNITUDE_MAX: f64 = 1e100;
+
+/// How much the logarithm of repetitions counts. With 0.25 it takes about ten
+/// equal values in a row to be an alarm where none were equal before.
+const STILL: f64 = 0.25;
 
 /// The evidence that scores 0.5.
 const HALF: f64 = 1.75;
@@ -121,6 +133,9 @@ pub struct AnomalyScore {
     season: [f64; SEASON_BINS],
     season_rows: [f64; SEASON_BINS],
     views: [[Usual; SCALES]; VIEWS],
+    /// How often in a row the value before came again.
+    repeats: f64,
+    stillness: Tail,
     held: f64,
     held_for: u32,
 }
@@ -147,6 +162,8 @@ impl AnomalyScore {
             season: [0.0; SEASON_BINS],
             season_rows: [0.0; SEASON_BINS],
             views: [[Usual::default(); SCALES]; VIEWS],
+            repeats: 0.0,
+            stillness: Tail::default(),
             held: 0.0,
             held_for: 0,
         }
@@ -168,6 +185,11 @@ impl AnomalyScore {
             }
         }
         self.rows += 1.0;
+        self.repeats = if self.rows > 1.0 && x == self.last {
+            self.repeats + 1.0
+        } else {
+            0.0
+        };
         let surprise = self.forecast(time_ms, x);
         let evidence = self.weigh(surprise, x);
         if self.rows < WARM_UP {
@@ -194,7 +216,7 @@ impl AnomalyScore {
                 best = index;
             }
         }
-        let settled = self.rows > WARM_UP;
+        let settled = self.rows > SETTLED;
         let rate = (1.0 / self.rows).max(0.01);
         for (error, forecast) in self.errors.iter_mut().zip(forecasts) {
             let now = (x - forecast).abs();
@@ -230,11 +252,12 @@ impl AnomalyScore {
     /// The strongest evidence of all views; what is usual is learned from it.
     fn weigh(&mut self, surprise: f64, x: f64) -> f64 {
         let (rate, level_rate) = (self.rate(MEMORY), self.rate(LEVEL_MEMORY));
-        let age = (self.rows.min(AGE_MAX) / 1000.0).log10();
+        let age = (self.rows.clamp(AGE_MIN, AGE_MAX) / 1000.0).log10();
         // Logarithms, so that one spike does not fill a hundred rows.
         let magnitude = surprise.abs().ln_1p();
         let signed = magnitude.copysign(surprise);
-        let mut strongest = 0.0f64;
+        let still = STILL * self.repeats.ln_1p();
+        let mut strongest = self.stillness.judge(still, 1.0, age);
         for (scale, window) in WINDOWS.into_iter().enumerate() {
             let [drift, agitation, level] = &mut self.views;
             for (view, x, centre, rate, floor) in [
@@ -298,9 +321,17 @@ impl Usual {
 
 impl State for Box<AnomalyScore> {
     fn encode(&self, out: &mut Encoder) {
-        for number in [self.rows, self.last, self.level, self.scale, self.held] {
+        for number in [
+            self.rows,
+            self.last,
+            self.level,
+            self.scale,
+            self.repeats,
+            self.held,
+        ] {
             out.put_f64(number);
         }
+        self.stillness.encode(out);
         for number in self
             .errors
             .iter()
@@ -323,7 +354,9 @@ impl State for Box<AnomalyScore> {
         self.last = input.take_f64()?;
         self.level = input.take_f64()?;
         self.scale = input.take_f64()?;
+        self.repeats = input.take_f64()?;
         self.held = input.take_f64()?;
+        self.stillness = Tail::decode(input)?;
         let state = &mut **self;
         let lists = state.errors.iter_mut().chain(&mut state.season);
         for number in lists.chain(&mut state.season_rows) {

@@ -195,3 +195,23 @@ fn a_spike_of_a_known_size_is_usual_and_a_larger_one_is_not() {
     assert!(repeated <= 3, "{found:?}");
     assert!(found.contains(&3936), "{found:?}");
 }
+
+#[test]
+fn a_sensor_that_freezes_at_a_usual_value_alarms_within_rows() {
+    let mut seed = 9;
+    let mut frozen = 0.0;
+    let found = alarms((0..4000).map(|row| {
+        if row < 3000 {
+            frozen = 20.0 + noise(&mut seed);
+        }
+        frozen
+    }));
+    assert!(
+        found.iter().any(|row| (3003..3030).contains(row)),
+        "{found:?}"
+    );
+    // Where values repeat all the time it means nothing.
+    let coarse = alarms((0..4000).map(|_| (20.0 + noise(&mut seed)).round()));
+    let settled = coarse.iter().filter(|row| **row >= 600).count();
+    assert!(settled <= 4, "{coarse:?}");
+}

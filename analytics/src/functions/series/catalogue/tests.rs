@@ -50,9 +50,9 @@ fn calls() -> Vec<(&'static str, Vec<Value>)> {
 }
 
 fn values() -> Vec<Option<f64>> {
-    (0..80)
+    (0..160)
         .map(|row| {
-            (row % 9 != 4).then(|| f64::from(row * 37 % 11) + if row == 60 { 90.0 } else { 0.0 })
+            (row % 9 != 4).then(|| f64::from(row * 37 % 11) + if row == 140 { 90.0 } else { 0.0 })
         })
         .collect()
 }
