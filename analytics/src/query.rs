@@ -8,8 +8,9 @@
 //! the same text takes the state with [`Query::decode_state`] and goes on with
 //! the records after those offsets; what comes out does not depend on how
 //! records are cut into calls, except for EMIT CHANGES, for rows that a full
-//! memory budget refuses, and for the order in which an outer interval join
-//! hands on rows without a match.
+//! memory budget refuses, for the order in which the branches of a UNION ALL
+//! alternate, and for the order in which an outer interval join hands on rows
+//! without a match.
 
 mod json;
 mod progress;

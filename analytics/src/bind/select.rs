@@ -115,6 +115,18 @@ impl Binder<'_> {
             keys.push(rows_binder(&mut from.scope, "GROUP BY").bind(expr)?);
         }
         let cut = cut(&window, &mut from.scope, at)?;
+        let per_key = per_key(&from.scope);
+        let in_place = match &cut {
+            Cut::Time { size, slide, .. } => size == slide && per_key.is_none(),
+            Cut::Session { .. } => true,
+            Cut::Count { .. } | Cut::State { .. } => false,
+        };
+        if emit == Emit::Changes && !in_place {
+            return Err(SqlError::new(
+                at,
+                "EMIT CHANGES works with TUMBLE and SESSION without PER KEY; use EMIT FINAL here",
+            ));
+        }
         let mut aggregates = Vec::new();
         let mut analytics = Vec::new();
         let mut exprs = Vec::new();
@@ -175,7 +187,7 @@ impl Binder<'_> {
         let width = keys.len() + 2 + aggregates.len();
         let key = result_key(&exprs, keys.len());
         let mut node = Node::Window {
-            per_key: per_key(&from.scope),
+            per_key,
             input: Box::new(node),
             cut,
             keys,

@@ -161,7 +161,12 @@ impl Cutter for KeyedWindows {
             return;
         }
         self.mark = mark;
-        for number in 0..self.keys.len() as u32 {
+        let mut numbers: Vec<u32> = (0..self.keys.len() as u32)
+            .filter(|number| self.keys[*number as usize].newest.is_some())
+            .collect();
+        // Numbers of keys are others after a restart.
+        numbers.sort_by(|left, right| common.keys.key(*left).cmp(common.keys.key(*right)));
+        for number in numbers {
             self.close_key(common, number, out);
             let key = &mut self.keys[number as usize];
             // A key whose rows all lie behind the stream is as good as new.
