@@ -7,6 +7,7 @@
 pub mod audit;
 mod http;
 pub mod moment;
+pub mod opcua;
 pub mod probe;
 pub mod reload;
 pub mod status;
@@ -87,6 +88,9 @@ file, line, key, value and what was expected.")]
     /// Look at a machine before it is configured
     #[command(subcommand)]
     Probe(probe::ProbeCommand),
+    /// List the certificates of OPC UA, or trust a server
+    #[command(subcommand)]
+    Opcua(opcua::OpcUaCommand),
     /// Start a stopped link to the hub over
     #[command(subcommand)]
     Uplink(uplink::UplinkCommand),
@@ -158,6 +162,7 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Reload(args) => client_command(reload::execute(args)),
         Command::Audit(args) => client_command(audit::execute(args)),
         Command::Probe(command) => client_command(probe::execute(command)),
+        Command::Opcua(command) => client_command(opcua::execute(command)),
         Command::Uplink(command) => uplink::run(&command),
     }
 }

@@ -15,25 +15,29 @@ pub fn pki_dir(data_dir: &Path) -> PathBuf {
 
 /// The session's settings on this node.
 pub(super) fn settings(wanted: &config::OpcUa, context: &DeviceContext) -> Settings {
-    let at = |file: &Path| context.config_dir.join(file);
-    let identity = match &wanted.settings.identity {
+    Settings {
+        identity: at_home(&wanted.settings.identity, &context.config_dir),
+        pki: pki_dir(&context.data_dir),
+        ..wanted.settings.clone()
+    }
+}
+
+/// An identity with the whole names of its files, which the configuration names
+/// from its own directory.
+pub fn at_home(identity: &Identity, config_dir: &Path) -> Identity {
+    match identity {
         Identity::Anonymous => Identity::Anonymous,
         Identity::User {
             name,
             password_file,
         } => Identity::User {
             name: name.clone(),
-            password_file: at(password_file),
+            password_file: config_dir.join(password_file),
         },
         Identity::Certificate { certificate, key } => Identity::Certificate {
-            certificate: at(certificate),
-            key: at(key),
+            certificate: config_dir.join(certificate),
+            key: config_dir.join(key),
         },
-    };
-    Settings {
-        identity,
-        pki: pki_dir(&context.data_dir),
-        ..wanted.settings.clone()
     }
 }
 

@@ -25,9 +25,14 @@ use crate::run::Standing;
 use crate::sample::Sample;
 use crate::settings::Settings;
 use crate::value::Value;
+pub(crate) use browsing::{Walk, walk};
 pub use opening::{OpenError, Whose};
+pub(crate) use opening::{endpoints, own};
 use receiving::{Decoder, Flow, PARCELS_MAX, Parcel};
+pub(crate) use steps::{LINKED_MAX, Link, Linked, link, namespaces};
+pub(crate) use subscribing::{attribute_of, read};
 pub use writing::WriteError;
+pub(crate) use writing::{CURRENT_WRITE, built_in};
 
 /// Writes that wait for the session at most. They come from people and from
 /// controllers that are slower than a session.

@@ -22,6 +22,7 @@ pub mod items;
 pub mod names;
 pub mod node;
 pub mod pattern;
+pub mod probe;
 pub mod run;
 pub mod sample;
 pub mod security;

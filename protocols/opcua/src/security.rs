@@ -251,6 +251,11 @@ pub fn choose(
     }
 }
 
+/// The name of a mode as it is on the wire.
+pub(crate) fn mode_name(mode: MessageSecurityMode) -> &'static str {
+    Mode::of(mode).map_or("Invalid", Mode::name)
+}
+
 /// What a server offers, in one line.
 pub fn offers(endpoints: &[EndpointDescription]) -> String {
     let mut lines: Vec<String> = endpoints
@@ -258,7 +263,7 @@ pub fn offers(endpoints: &[EndpointDescription]) -> String {
         .map(|endpoint| {
             let uri = endpoint.security_policy_uri.as_ref();
             let policy = uri.rsplit('#').next().unwrap_or(uri);
-            let mode = Mode::of(endpoint.security_mode).map_or("Invalid", Mode::name);
+            let mode = mode_name(endpoint.security_mode);
             let tokens: Vec<String> = endpoint
                 .user_identity_tokens
                 .iter()

@@ -111,7 +111,8 @@ impl Value {
         }
     }
 
-    fn into_json(self) -> Json {
+    /// The value as JSON has it; what is not finite is null.
+    pub fn into_json(self) -> Json {
         match self {
             Self::Null => Json::Null,
             Self::Bool(flag) => flag.into(),

@@ -7,6 +7,8 @@
 mod faults;
 #[path = "session/plant.rs"]
 mod plant;
+#[path = "session/probing.rs"]
+mod probing;
 #[path = "session/proxy.rs"]
 mod proxy;
 #[path = "session/security.rs"]

@@ -229,7 +229,8 @@ fn parse_table(text: &str) -> Result<Table, String> {
     Table::from_name(text).ok_or_else(|| "expected holding, input, coil or discrete".to_owned())
 }
 
-fn parse_duration(text: &str) -> Result<Duration, String> {
+/// Reads a time that something may take.
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     duration(text)
         .filter(|time| !time.is_zero())
         .ok_or_else(|| "expected a duration such as 500ms".to_owned())

@@ -25,7 +25,7 @@ use crate::value::status_name;
 
 /// What the library's event loop says, as far as it matters.
 #[derive(Debug)]
-pub(super) enum Linked {
+pub(crate) enum Linked {
     Lost(StatusCode),
     ReconnectFailed(StatusCode),
     Reconnected(Reconnected),
@@ -34,11 +34,11 @@ pub(super) enum Linked {
 }
 
 /// Events that wait for the driver. It is never busy for long.
-pub(super) const LINKED_MAX: usize = 64;
+pub(crate) const LINKED_MAX: usize = 64;
 
 /// A session whose event loop is polled by a task that ends with this.
-pub(super) struct Link {
-    pub(super) session: Arc<Session>,
+pub(crate) struct Link {
+    pub(crate) session: Arc<Session>,
     /// Lets the library try to reconnect.
     pub(super) permit: Arc<Notify>,
     pump: JoinHandle<()>,
@@ -80,7 +80,7 @@ pub(super) struct Begun {
 }
 
 /// Opens a session and polls its event loop, whose events go to `linked`.
-pub(super) async fn link(
+pub(crate) async fn link(
     settings: &Arc<Settings>,
     linked: mpsc::Sender<Linked>,
 ) -> Result<(Link, Vec<Notice>), OpenError> {

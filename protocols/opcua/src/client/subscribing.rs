@@ -213,7 +213,7 @@ pub(super) fn value_of(node: &NodeId) -> ReadValueId {
 }
 
 /// An attribute of a node.
-pub(super) fn attribute_of(node: &NodeId, attribute: AttributeId) -> ReadValueId {
+pub(crate) fn attribute_of(node: &NodeId, attribute: AttributeId) -> ReadValueId {
     ReadValueId {
         node_id: node.clone(),
         attribute_id: attribute as u32,

@@ -14,7 +14,7 @@ use crate::value::{Misfit, Value, coerce, status_name};
 const SUPERTYPES_MAX: usize = 10;
 
 /// CurrentWrite in AccessLevel and UserAccessLevel (Part 3, 8.57).
-const CURRENT_WRITE: u8 = 2;
+pub(crate) const CURRENT_WRITE: u8 = 2;
 
 /// What became of a write.
 #[derive(Clone, Debug, PartialEq, Error)]
