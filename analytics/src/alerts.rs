@@ -80,7 +80,13 @@ pub struct AlertRule {
     clear: Evaluator,
     value: Option<Evaluator>,
     keys: BTreeMap<Box<[u8]>, Standing>,
+    bytes: usize,
+    full: bool,
+    untracked: u64,
 }
+
+/// What a key takes beside its bytes.
+const KEY_BYTES: usize = size_of::<Standing>() + 48;
 
 impl AlertRule {
     /// A rule over result rows with these columns.
@@ -94,7 +100,20 @@ impl AlertRule {
             value: plan.value.as_ref().map(Evaluator::new),
             plan: plan.clone(),
             keys: BTreeMap::new(),
+            bytes: 0,
+            full: false,
+            untracked: 0,
         }
+    }
+
+    /// Says whether the memory budget is used up, so that no key may be added.
+    pub fn limit(&mut self, full: bool) {
+        self.full = full;
+    }
+
+    /// Rows whose condition held and whose key could not be added.
+    pub fn untracked(&self) -> u64 {
+        self.untracked
     }
 
     /// Takes result rows in their order.
@@ -113,16 +132,27 @@ impl AlertRule {
             if known.is_none() && !holds {
                 continue;
             }
+            if known.is_none() && self.full {
+                self.untracked += 1;
+                continue;
+            }
             let mut standing = known.copied().unwrap_or_default();
             let passed = self.plan.step(&mut standing, *time, holds, clears);
             if let Some((transition, since)) = passed {
                 let value = value.as_ref().map_or(Value::Null, |value| value.value(row));
                 events.push(self.event(chunk, row, transition, since, value));
             }
+            let size = key.bytes().len() + KEY_BYTES;
             if standing == Standing::default() {
-                self.keys.remove(key.bytes());
-            } else {
-                self.keys.insert(key.into_bytes().into(), standing);
+                if self.keys.remove(key.bytes()).is_some() {
+                    self.bytes -= size;
+                }
+            } else if self
+                .keys
+                .insert(key.into_bytes().into(), standing)
+                .is_none()
+            {
+                self.bytes += size;
             }
         }
     }
@@ -178,12 +208,14 @@ impl AlertRule {
             .count()
     }
 
+    /// Whether no key is being watched.
+    pub fn is_idle(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// Bytes of memory in use.
     pub fn memory_bytes(&self) -> usize {
-        self.keys
-            .keys()
-            .map(|key| key.len() + size_of::<Standing>() + 32)
-            .sum()
+        self.bytes
     }
 
     /// Appends the state.
@@ -210,7 +242,7 @@ impl AlertRule {
     /// # Errors
     /// [`StateError`].
     pub fn decode(&mut self, input: &mut Decoder<'_>) -> Result<(), StateError> {
-        let keys = &mut self.keys;
+        let (keys, bytes) = (&mut self.keys, &mut self.bytes);
         input.section("alerts", VERSION, |input| {
             for _ in 0..input.take_count(40)? {
                 let key = input.take_bytes()?;
@@ -225,6 +257,7 @@ impl AlertRule {
                     clearing: time()?,
                     quiet_until: time()?,
                 };
+                *bytes += key.len() + KEY_BYTES;
                 keys.insert(key.into(), standing);
             }
             Ok(())

@@ -94,8 +94,11 @@ pub struct Context {
     pub refused: Vec<Refused>,
     /// Whether the memory budget is used up, so that nothing new may be kept.
     pub full: bool,
-    /// Sessions, windows and rows that were given up to stay in the budget.
+    /// Windows that ended early and keys that were forgotten to stay in the
+    /// budget.
     pub shed: u64,
+    /// Answers that are null because there was no memory for a key.
+    pub unanswered: u64,
 }
 
 impl Context {
@@ -133,6 +136,10 @@ pub trait Operator: Send {
     /// are not needed to rebuild the state. `i64::MIN` means that all rows are,
     /// so that only an encoded state can replace them.
     fn horizon(&self) -> i64;
+
+    /// The watermark at which something that is open will be handed on, or an
+    /// earlier one; `i64::MAX` if nothing waits for time.
+    fn due(&self) -> i64;
 
     /// Gives up the oldest part of what is kept, if this is a step whose state
     /// can be given up in parts.

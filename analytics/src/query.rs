@@ -12,6 +12,7 @@
 //! alternate, and for the order in which an outer interval join hands on rows
 //! without a match.
 
+mod advance;
 mod json;
 mod progress;
 
@@ -33,17 +34,42 @@ use crate::value::{DataType, Value};
 use crate::watermark::{END_OF_TIME_MS, Tracker};
 use progress::Progress;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// What a query may use unless it is told otherwise: fifty queries of this size
 /// would need more than a small gateway has, and few need a tenth of it.
 pub const MEMORY_BYTES: usize = 64 << 20;
+/// The share of the budget that may remember which paths are wanted; it is
+/// forgotten and looked up again beyond.
+const PATHS_SHARE: usize = 8;
+/// The budget counts as kept again when less than this share is in use, in
+/// percent, so that an alarm does not come and go with each call.
+const RELIEVED_PERCENT: usize = 70;
 /// After so many attempts to give something up, new keys are refused instead.
 const SHED_ROUNDS_MAX: usize = 64;
 
 /// An advance of event time that the shell decided and wrote to the log.
+///
+/// Silence is the one thing that records do not tell, so it has to become a
+/// record. When every record of the log was handed in and [`Query::silent`]
+/// answers with advances, the shell appends [`Advance::to_bytes`] of each to a
+/// topic of its own together with the offset up to which each input partition
+/// was handed in, and only then calls [`Query::advance`]. A replay hands in the
+/// records before those offsets, then the advance, then the rest: the same
+/// windows close with the same rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Advance {
+    /// One partition of one stream.
+    Source {
+        /// The place of the stream in [`Plan::scans`].
+        stream: u32,
+        /// The log topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The time in milliseconds.
+        time_ms: i64,
+    },
     /// No source has rows older than this any more, in milliseconds.
     All(i64),
     /// The same for one partition.
@@ -69,6 +95,18 @@ pub struct Output {
     pub alerts: Vec<AlertEvent>,
     /// Rows that were not taken; those with a record belong into `<query>.late`.
     pub refused: Vec<Refused>,
+    /// Whether the memory budget began or ceased to change results: an alarm of
+    /// the gateway.
+    pub budget: Option<Budget>,
+}
+
+/// A change in how a query stands to its memory budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Budget {
+    /// Windows end early, keys are forgotten or rows refused from here on.
+    Reached,
+    /// Results are whole again.
+    Relieved,
 }
 
 /// Counters since the query was made; they are not part of the state.
@@ -84,8 +122,13 @@ pub struct Counts {
     pub ahead: u64,
     /// Rows for which there was no memory.
     pub no_memory: u64,
-    /// Windows closed early to stay in the memory budget.
+    /// Windows closed early and keys forgotten to stay in the memory budget.
     pub shed: u64,
+    /// Answers of analytic functions that are null for want of memory.
+    pub unanswered: u64,
+    /// Rows that would have raised an alert of a key for which there was no
+    /// memory.
+    pub untracked: u64,
 }
 
 /// A running query.
@@ -98,9 +141,12 @@ pub struct Query {
     alerts: Vec<AlertRule>,
     /// The last row of each key, for EMIT ON CHANGE.
     last_rows: BTreeMap<Box<[u8]>, Box<[u8]>>,
+    last_bytes: usize,
     progress: Progress,
     budget_bytes: usize,
     full: bool,
+    /// Whether the budget was reached and is not relieved yet.
+    strained: bool,
     counts: Counts,
 }
 
@@ -116,7 +162,7 @@ impl Query {
     /// The running form of a plan.
     pub fn from_plan(plan: Plan, budget_bytes: usize) -> Self {
         Self {
-            router: Router::new(&plan.scans),
+            router: Router::new(&plan.scans).limited(budget_bytes / PATHS_SHARE),
             decoders: plan.scans.iter().map(ScanDecoder::new).collect(),
             trackers: plan
                 .scans
@@ -130,9 +176,11 @@ impl Query {
                 .map(|alert| AlertRule::new(alert, &plan.output))
                 .collect(),
             last_rows: BTreeMap::new(),
+            last_bytes: 0,
             progress: Progress::default(),
             budget_bytes,
             full: false,
+            strained: false,
             counts: Counts::default(),
             plan,
         }
@@ -182,8 +230,18 @@ impl Query {
 
     /// Takes an advance of event time.
     pub fn advance(&mut self, advance: &Advance) -> Output {
-        for tracker in &mut self.trackers {
+        for (place, tracker) in self.trackers.iter_mut().enumerate() {
             match advance {
+                Advance::Source {
+                    stream,
+                    topic,
+                    partition,
+                    time_ms,
+                } => {
+                    if *stream as usize == place {
+                        tracker.advance(topic, *partition, *time_ms);
+                    }
+                }
                 Advance::All(time) => tracker.advance_all(*time),
                 Advance::End => tracker.advance_all(END_OF_TIME_MS),
                 Advance::Partition {
@@ -254,6 +312,7 @@ impl Query {
         let mut output = Output::default();
         for chunk in chunks {
             for rule in &mut self.alerts {
+                rule.limit(self.full);
                 rule.rows(&chunk, &mut output.alerts);
             }
             let chunk = if self.plan.emit == Emit::OnChange {
@@ -274,19 +333,34 @@ impl Query {
             }
         }
         self.counts.shed += context.shed;
+        self.counts.unanswered += context.unanswered;
+        output.budget = self.judge_budget(&context);
         output.refused = context.refused;
         output
     }
 
+    fn judge_budget(&mut self, context: &Context) -> Option<Budget> {
+        let refused = context
+            .refused
+            .iter()
+            .any(|refused| refused.reason == Refusal::Memory);
+        let strained = self.full || refused || context.shed > 0;
+        let relieved = self.memory_bytes() < self.budget_bytes / 100 * RELIEVED_PERCENT;
+        let before = self.strained;
+        if strained {
+            self.strained = true;
+        } else if relieved {
+            self.strained = false;
+        }
+        match (before, self.strained) {
+            (false, true) => Some(Budget::Reached),
+            (true, false) => Some(Budget::Relieved),
+            _ => None,
+        }
+    }
+
     fn keep_budget(&mut self, context: &mut Context, chunks: &mut Vec<Chunk>) {
-        let own = |query: &Self| {
-            query.root.memory_bytes()
-                + query
-                    .alerts
-                    .iter()
-                    .map(AlertRule::memory_bytes)
-                    .sum::<usize>()
-        };
+        let own = Self::memory_bytes;
         // A tenth of room is for the rows of the next call.
         let limit = self.budget_bytes / 10 * 9;
         let mut rounds = 0;
@@ -322,11 +396,47 @@ impl Query {
             {
                 continue;
             }
-            self.last_rows
-                .insert(key.into_bytes().into(), rest.into_bytes().into());
             kept.push(row as u32);
+            // Without memory for the key its rows come whether they changed or not.
+            if !self.full || self.last_rows.contains_key(key.bytes()) {
+                self.remember(key.into_bytes().into(), rest.into_bytes().into());
+            }
         }
         chunk.take(&kept)
+    }
+
+    fn remember(&mut self, key: Box<[u8]>, row: Box<[u8]>) {
+        /// What an entry takes beside its bytes.
+        const ENTRY: usize = 64;
+        let length = key.len();
+        self.last_bytes += row.len();
+        match self.last_rows.insert(key, row) {
+            Some(before) => self.last_bytes -= before.len(),
+            None => self.last_bytes += length + ENTRY,
+        }
+    }
+
+    /// The advances that are due because sources are silent: those that close
+    /// something. `now_ms` is the time of the gateway's clock; every record that
+    /// is in the log has to be handed in before, or a backlog is taken for
+    /// silence. Cheap enough to ask each second. See [`Advance`] for what to do
+    /// with the answer.
+    pub fn silent(&mut self, now_ms: i64) -> Vec<Advance> {
+        let due = self.root.due();
+        let mut advances = Vec::new();
+        let mut closes = false;
+        for (stream, tracker) in (0..).zip(&mut self.trackers) {
+            let before = tracker.mark();
+            let (silent, mark) = tracker.silent(now_ms);
+            closes |= mark > before && mark >= due;
+            advances.extend(silent.into_iter().map(|silence| Advance::Source {
+                stream,
+                topic: silence.topic,
+                partition: silence.partition,
+                time_ms: silence.time_ms,
+            }));
+        }
+        if closes { advances } else { Vec::new() }
     }
 
     /// The plan.
@@ -367,8 +477,13 @@ impl Query {
     /// For each partition the lowest offset whose record still feeds an open
     /// window; `None` if every record since the beginning may matter, so that
     /// only an encoded state can replace them.
+    ///
+    /// Standing alerts and the rows that EMIT ON CHANGE compares with are not in
+    /// open windows, so there the answer is always `None`.
     pub fn lowest_offsets(&mut self) -> Option<Vec<(String, i32, i64)>> {
+        let more = !self.last_rows.is_empty() || self.alerts.iter().any(|rule| !rule.is_idle());
         match self.root.horizon() {
+            _ if more => None,
             i64::MIN => None,
             horizon => Some(self.progress.lowest(horizon)),
         }
@@ -376,18 +491,14 @@ impl Query {
 
     /// Bytes of memory that count against the budget.
     pub fn memory_bytes(&self) -> usize {
-        let last: usize = self
-            .last_rows
-            .iter()
-            .map(|(key, row)| key.len() + row.len() + 48)
-            .sum();
         self.root.memory_bytes()
+            + self.router.memory_bytes()
             + self
                 .alerts
                 .iter()
                 .map(AlertRule::memory_bytes)
                 .sum::<usize>()
-            + last
+            + self.last_bytes
     }
 
     /// Counters since the query was made.
@@ -396,6 +507,7 @@ impl Query {
         for decoder in &self.decoders {
             counts.decode.add(&decoder.counts);
         }
+        counts.untracked = self.alerts.iter().map(AlertRule::untracked).sum();
         counts
     }
 
@@ -414,6 +526,7 @@ impl Query {
             self.alerts.iter().for_each(|rule| rule.encode(out));
             self.progress.encode(out);
             out.put_bool(self.full);
+            out.put_bool(self.strained);
             out.put_count(self.last_rows.len());
             for (key, row) in &self.last_rows {
                 out.put_bytes(key);
@@ -447,10 +560,11 @@ impl Query {
                 .try_for_each(|rule| rule.decode(input))?;
             self.progress.decode(input)?;
             self.full = input.take_bool()?;
+            self.strained = input.take_bool()?;
             for _ in 0..input.take_count(8)? {
                 let key = input.take_bytes()?;
                 let row = input.take_bytes()?;
-                self.last_rows.insert(key.into(), row.into());
+                self.remember(key.into(), row.into());
             }
             Ok(())
         })

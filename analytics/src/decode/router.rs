@@ -19,6 +19,8 @@ pub struct Router {
     matches: Vec<Vec<bool>>,
     /// The path of the record before and its place: paths come in runs.
     last: Option<u32>,
+    /// Bytes of paths that are remembered.
+    bytes_max: usize,
 }
 
 impl Router {
@@ -32,12 +34,25 @@ impl Router {
             words: Arc::new(Dictionary::new()),
             matches: Vec::new(),
             last: None,
+            bytes_max: PATH_BYTES_MAX,
         }
+    }
+
+    /// Remembers fewer paths than by default, in bytes.
+    pub fn limited(mut self, bytes_max: usize) -> Self {
+        self.bytes_max = bytes_max.min(PATH_BYTES_MAX);
+        self
+    }
+
+    /// Bytes of memory in use.
+    pub fn memory_bytes(&self) -> usize {
+        let flags = size_of::<Vec<bool>>() + 16;
+        self.words.memory_bytes() + self.matches.capacity() * flags
     }
 
     /// Begins a batch: forgets paths if there are too many.
     pub fn begin(&mut self) {
-        if self.words.len() > PATHS_MAX || self.words.memory_bytes() > PATH_BYTES_MAX {
+        if self.words.len() > PATHS_MAX || self.memory_bytes() > self.bytes_max {
             self.words = Arc::new(Dictionary::new());
             self.matches.clear();
             self.last = None;

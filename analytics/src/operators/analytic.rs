@@ -10,7 +10,7 @@ use crate::plan::AnalyticCall;
 use crate::state::{Decoder, Encoder, StateError};
 use crate::value::{DataType, Value};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// One call with the states of its keys.
 struct Running {
@@ -18,6 +18,8 @@ struct Running {
     detector: Box<dyn Detector>,
     arguments: Vec<Evaluator>,
     data_type: DataType,
+    /// The latest event time of each key.
+    touched: Vec<i64>,
 }
 
 /// Appends one column per call.
@@ -42,18 +44,19 @@ impl Analytic {
                         .expect("the binder made the same call"),
                     arguments: call.call.arguments.iter().map(Evaluator::new).collect(),
                     data_type: call.call.data_type,
+                    touched: Vec::new(),
                 }
             })
             .collect();
         Self { input, calls }
     }
 
-    fn pass(&mut self, context: &Context, chunks: Vec<Chunk>, out: &mut Vec<Chunk>) {
+    fn pass(&mut self, context: &mut Context, chunks: Vec<Chunk>, out: &mut Vec<Chunk>) {
         for chunk in chunks {
             let rows = chunk.rows();
             let mut columns = chunk.batch.columns().to_vec();
             for call in &mut self.calls {
-                columns.push(call.run(&chunk, context.full));
+                columns.push(call.run(&chunk, context));
             }
             out.push(Chunk {
                 batch: Batch::new(columns, rows),
@@ -64,9 +67,16 @@ impl Analytic {
 }
 
 impl Running {
-    fn run(&mut self, chunk: &Chunk, full: bool) -> Column {
-        let keys = self.keys.numbers(&chunk.batch, full);
+    fn run(&mut self, chunk: &Chunk, context: &mut Context) -> Column {
+        let keys = self.keys.numbers(&chunk.batch, context.full);
         self.detector.resize(self.keys.numbers_end());
+        self.touched.resize(self.keys.numbers_end(), i64::MIN);
+        for (key, time) in keys.iter().zip(&chunk.times) {
+            if *key != NO_KEY {
+                let touched = &mut self.touched[*key as usize];
+                *touched = (*touched).max(*time);
+            }
+        }
         let arguments: Vec<Column> = self
             .arguments
             .iter_mut()
@@ -84,6 +94,7 @@ impl Running {
         let known: Vec<u32> = (0..keys.len() as u32)
             .filter(|row| keys[*row as usize] != NO_KEY)
             .collect();
+        context.unanswered += (keys.len() - known.len()) as u64;
         let part = chunk.take(&known);
         let groups: Vec<u32> = known.iter().map(|row| keys[*row as usize]).collect();
         let arguments: Vec<Column> = arguments
@@ -100,6 +111,34 @@ impl Running {
             values[*row as usize] = answers.value(place);
         }
         Column::from_values(self.data_type, values.iter())
+    }
+}
+
+impl Running {
+    /// What the keys in use take: places that were freed are taken again first.
+    fn memory_bytes(&self) -> usize {
+        let used = self.keys.count();
+        let states = self.detector.memory_bytes() / self.touched.len().max(1);
+        self.keys.memory_bytes() + used * (states + size_of::<i64>())
+    }
+
+    /// Forgets the keys that are silent for longest.
+    fn forget(&mut self) -> u64 {
+        let times = self.keys.used();
+        let times = times.map(|number| (self.touched[number as usize], number));
+        let gone = super::window::oldest(&self.keys, times.collect());
+        if gone.len() == self.keys.count() {
+            // The only key: its state is needed for the next row.
+            return 0;
+        }
+        let mut kept = vec![true; self.keys.numbers_end()];
+        for number in &gone {
+            kept[*number as usize] = false;
+            self.touched[*number as usize] = i64::MIN;
+        }
+        self.detector.clear(&gone);
+        self.keys.retain(|number| kept[number as usize]);
+        gone.len() as u64
     }
 }
 
@@ -122,8 +161,9 @@ impl Operator for Analytic {
         out.section(VERSION, |out| {
             for call in &self.calls {
                 out.put_count(call.keys.count());
-                for number in 0..call.keys.numbers_end() as u32 {
+                for number in call.keys.used() {
                     out.put_bytes(call.keys.key(number));
+                    out.put_i64(call.touched[number as usize]);
                     call.detector.encode(number, out);
                 }
             }
@@ -135,8 +175,10 @@ impl Operator for Analytic {
         let calls = &mut self.calls;
         input.section("analytic functions", VERSION, |input| {
             for call in calls {
-                for _ in 0..input.take_count(4)? {
+                for _ in 0..input.take_count(12)? {
                     let number = call.keys.decode_key(input)?;
+                    call.touched.resize(call.keys.numbers_end(), i64::MIN);
+                    call.touched[number as usize] = input.take_i64()?;
                     call.detector.resize(call.keys.numbers_end());
                     call.detector.decode(number, input)?;
                 }
@@ -146,11 +188,7 @@ impl Operator for Analytic {
     }
 
     fn memory_bytes(&self) -> usize {
-        let own: usize = self
-            .calls
-            .iter()
-            .map(|call| call.keys.memory_bytes() + call.detector.memory_bytes())
-            .sum();
+        let own: usize = self.calls.iter().map(|call| call.memory_bytes()).sum();
         own + self.input.memory_bytes()
     }
 
@@ -158,9 +196,16 @@ impl Operator for Analytic {
         i64::MIN
     }
 
+    fn due(&self) -> i64 {
+        self.input.due()
+    }
+
     fn shed(&mut self, context: &mut Context, out: &mut Vec<Chunk>) {
         let mut chunks = Vec::new();
         self.input.shed(context, &mut chunks);
         self.pass(context, chunks, out);
+        for call in &mut self.calls {
+            context.shed += call.forget();
+        }
     }
 }

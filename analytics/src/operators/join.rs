@@ -157,6 +157,8 @@ pub trait Matcher: Send {
     /// [`StateError`].
     fn decode(&mut self, input: &mut Decoder<'_>) -> Result<(), StateError>;
     fn memory_bytes(&self) -> usize;
+    /// See [`Operator::due`].
+    fn due(&self) -> i64;
 }
 
 struct Sides {
@@ -295,6 +297,11 @@ impl<M: Matcher> Operator for Join<M> {
 
     fn horizon(&self) -> i64 {
         i64::MIN
+    }
+
+    fn due(&self) -> i64 {
+        let below = self.sides.left.due().min(self.sides.right.due());
+        below.min(self.matcher.due())
     }
 
     fn shed(&mut self, context: &mut Context, out: &mut Vec<Chunk>) {

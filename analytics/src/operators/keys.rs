@@ -1,12 +1,13 @@
 //! Keys of groups and their numbers.
 
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
 use crate::batch::Batch;
-use crate::column::{Column, Values};
+use crate::column::{Column, Dictionary, Values};
 use crate::eval::Evaluator;
 use crate::plan::Expr;
 use crate::state::{Decoder, Encoder, StateError};
@@ -14,6 +15,9 @@ use crate::value::{DataType, Value};
 
 /// The number of a row that has no key because none may be added.
 pub const NO_KEY: u32 = u32::MAX;
+
+/// How an encoded text begins, see [`Value::encode`].
+const TEXT: u8 = 4;
 
 /// Gives equal keys equal numbers. A number is free for another key after
 /// [`KeyTable::retain`] found it unused.
@@ -28,6 +32,15 @@ pub struct KeyTable {
     bytes: usize,
     scratch: Encoder,
     cache: Cache,
+    shown: Shown,
+}
+
+/// The texts of keys that are one text column, as result rows show them.
+#[derive(Default)]
+struct Shown {
+    words: Arc<Dictionary>,
+    /// The place of each number's text, or [`NO_KEY`].
+    places: Vec<u32>,
 }
 
 /// Numbers by place in a dictionary, for keys that are one text column.
@@ -50,6 +63,7 @@ impl KeyTable {
             bytes: 0,
             scratch: Encoder::new(),
             cache: Cache::default(),
+            shown: Shown::default(),
         }
     }
 
@@ -83,7 +97,7 @@ impl KeyTable {
             .collect()
     }
 
-    fn texts(&mut self, ids: &[u32], words: &crate::column::Dictionary, full: bool) -> Vec<u32> {
+    fn texts(&mut self, ids: &[u32], words: &Dictionary, full: bool) -> Vec<u32> {
         let mut cache = std::mem::take(&mut self.cache);
         if cache.identity != words.identity() {
             cache.identity = words.identity();
@@ -101,7 +115,7 @@ impl KeyTable {
                 }
                 let mut scratch = std::mem::take(&mut self.scratch);
                 scratch.clear();
-                scratch.put_u8(4);
+                scratch.put_u8(TEXT);
                 scratch.put_str(words.word(*id));
                 let number = self.number(scratch.bytes(), full);
                 self.scratch = scratch;
@@ -162,14 +176,9 @@ impl KeyTable {
     }
 
     /// The keys of numbers as columns.
-    pub fn columns(&self, numbers: &[u32]) -> Vec<Column> {
-        if self.types.as_slice() == [DataType::Text] {
-            let text = |number: &u32| match self.key(*number) {
-                // Type, length, bytes.
-                [4, rest @ ..] => std::str::from_utf8(rest.get(4..)?).ok(),
-                _ => None,
-            };
-            return vec![Column::from_optional_texts(numbers.iter().map(text))];
+    pub fn columns(&mut self, numbers: &[u32]) -> Vec<Column> {
+        if self.types.as_slice() == [DataType::Text] && numbers.iter().all(|n| self.is_text(*n)) {
+            return vec![self.texts_of(numbers)];
         }
         let rows: Vec<Vec<Value>> = numbers.iter().map(|number| self.values(*number)).collect();
         (0..self.types.len())
@@ -178,6 +187,33 @@ impl KeyTable {
                 Column::from_values(self.types[index], values.iter())
             })
             .collect()
+    }
+
+    fn is_text(&self, number: u32) -> bool {
+        self.key(number).first() == Some(&TEXT)
+    }
+
+    fn texts_of(&mut self, numbers: &[u32]) -> Column {
+        let mut shown = std::mem::take(&mut self.shown);
+        shown.places.resize(self.keys.len(), NO_KEY);
+        let ids = numbers
+            .iter()
+            .map(|number| {
+                let place = shown.places[*number as usize];
+                if place != NO_KEY {
+                    return place;
+                }
+                // Type, length, bytes.
+                let bytes = self.key(*number).get(5..).unwrap_or_default();
+                let text = std::str::from_utf8(bytes).unwrap_or_default();
+                let place = Arc::make_mut(&mut shown.words).intern(text);
+                shown.places[*number as usize] = place;
+                place
+            })
+            .collect();
+        let words = Arc::clone(&shown.words);
+        self.shown = shown;
+        Column::new(Values::Text { ids, words }, None)
     }
 
     fn values(&self, number: u32) -> Vec<Value> {
@@ -211,12 +247,37 @@ impl KeyTable {
             }
             self.free.push(number);
         }
-        self.cache.identity = 0;
+        while self.keys.last().is_some_and(Option::is_none) {
+            self.keys.pop();
+        }
+        let end = self.keys.len() as u32;
+        self.free.retain(|number| *number < end);
+        if self.keys.capacity() > 4 * self.keys.len() {
+            self.keys.shrink_to_fit();
+            self.free.shrink_to_fit();
+            let Self {
+                table,
+                keys,
+                hasher,
+                ..
+            } = self;
+            table.shrink_to_fit(|number| {
+                hasher.hash_one(keys[*number as usize].as_deref().unwrap_or_default())
+            });
+        }
+        self.cache = Cache::default();
+        self.shown = Shown::default();
     }
 
     /// The number of keys.
     pub fn count(&self) -> usize {
         self.keys.len() - self.free.len()
+    }
+
+    /// The numbers in use.
+    pub fn used(&self) -> impl Iterator<Item = u32> {
+        let numbers = (0..).zip(&self.keys);
+        numbers.filter_map(|(number, key)| key.as_ref().map(|_| number))
     }
 
     /// One more than the largest number in use.
@@ -226,7 +287,14 @@ impl KeyTable {
 
     /// Bytes of memory in use.
     pub fn memory_bytes(&self) -> usize {
-        self.bytes + self.keys.len() * 40 + self.cache.numbers.len() * 4
+        /// What an allocation costs beside its bytes.
+        const HEAP: usize = 16;
+        self.bytes
+            + self.count() * HEAP
+            + self.keys.len() * size_of::<Option<Box<[u8]>>>()
+            + self.table.capacity() * 5
+            + (self.free.len() + self.cache.numbers.len() + self.shown.places.len()) * 4
+            + self.shown.words.memory_bytes()
     }
 
     /// Reads an encoded key and returns its number.
@@ -252,7 +320,7 @@ impl KeyTable {
 /// Appends one part of a key; -0 and 0 are the same key.
 pub fn encode(column: &Column, row: usize, out: &mut Encoder) {
     if let Some(text) = column.text(row) {
-        out.put_u8(4);
+        out.put_u8(TEXT);
         out.put_str(text);
         return;
     }

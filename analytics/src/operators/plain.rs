@@ -41,6 +41,10 @@ impl Operator for ScanRows {
         i64::MAX
     }
 
+    fn due(&self) -> i64 {
+        i64::MAX
+    }
+
     fn shed(&mut self, _: &mut Context, _: &mut Vec<Chunk>) {}
 }
 
@@ -100,6 +104,10 @@ macro_rules! stateless {
 
         fn horizon(&self) -> i64 {
             self.input.horizon()
+        }
+
+        fn due(&self) -> i64 {
+            self.input.due()
         }
 
         fn shed(&mut self, context: &mut Context, out: &mut Vec<Chunk>) {
@@ -192,6 +200,14 @@ impl Operator for Union {
         self.inputs
             .iter()
             .map(|input| input.horizon())
+            .min()
+            .unwrap_or(i64::MAX)
+    }
+
+    fn due(&self) -> i64 {
+        self.inputs
+            .iter()
+            .map(|input| input.due())
             .min()
             .unwrap_or(i64::MAX)
     }

@@ -107,7 +107,7 @@ impl Common {
     }
 
     /// Result rows: keys, beginning, end, aggregates.
-    pub fn results(&self, windows: &Results, aggregates: Vec<Column>) -> Chunk {
+    pub fn results(&mut self, windows: &Results, aggregates: Vec<Column>) -> Chunk {
         let rows = windows.keys.len();
         let mut columns = self.keys.columns(&windows.keys);
         columns.push(Column::new(Values::Timestamp(windows.starts.clone()), None));
@@ -138,6 +138,22 @@ impl Results {
         self.ends.push(end);
         self.times.push(time);
     }
+}
+
+/// Which share of the windows ends early at once when memory is short: often
+/// enough to bring relief, seldom enough to lose little.
+const SHED_SHARE: usize = 16;
+
+/// The keys whose times are the oldest share, oldest first; `times` are those of
+/// keys that hold something.
+pub fn oldest(keys: &KeyTable, mut times: Vec<(i64, u32)>) -> Vec<u32> {
+    times.sort_unstable_by(|(left, left_key), (right, right_key)| {
+        // Numbers of keys are others after a restart.
+        left.cmp(right)
+            .then_with(|| keys.key(*left_key).cmp(keys.key(*right_key)))
+    });
+    times.truncate(times.len().div_ceil(SHED_SHARE));
+    times.into_iter().map(|(_, key)| key).collect()
 }
 
 /// One way to cut rows into windows.
@@ -176,10 +192,11 @@ pub trait Cutter: Send {
     /// See [`Operator::horizon`].
     fn horizon(&self) -> i64;
 
-    /// Gives up the oldest part. Returns how many windows that were.
-    fn shed(&mut self, _: &mut Common, _: &mut Vec<Chunk>) -> u64 {
-        0
-    }
+    /// See [`Operator::due`].
+    fn due(&self) -> i64;
+
+    /// Ends the oldest windows early. Returns how many that were.
+    fn shed(&mut self, common: &mut Common, out: &mut Vec<Chunk>) -> u64;
 }
 
 /// Windows of one kind.
@@ -280,6 +297,10 @@ impl<C: Cutter> Operator for Windows<C> {
 
     fn horizon(&self) -> i64 {
         self.input.horizon().min(self.cutter.horizon())
+    }
+
+    fn due(&self) -> i64 {
+        self.input.due().min(self.cutter.due())
     }
 
     fn shed(&mut self, context: &mut Context, out: &mut Vec<Chunk>) {

@@ -169,3 +169,27 @@ fn mistakes_have_a_place() {
     let deep = format!("SELECT {}1{} FROM s", "(".repeat(500), ")".repeat(500));
     assert!(error(&deep).contains("nested deeper"), "{}", error(&deep));
 }
+
+#[test]
+fn words_of_clauses_are_columns_where_an_operand_stands() {
+    let program = parse(
+        "SELECT value, severity FROM \"a\";
+         CREATE ALERT x WHEN value > 3 AND key = 'a' FOR '5 s' CLEAR WHEN NOT severity = 1 AND value FOR '1 s'
+           SEVERITY info VALUE value + 1 MESSAGE 'm'",
+    )
+    .expect("a program");
+    let alert = &program.alerts[0];
+    assert_eq!((alert.hold_ms, alert.clear_hold_ms), (5_000, 1_000));
+    assert_eq!(alert.severity, "info");
+    assert!(alert.value.is_some() && alert.message.is_some());
+    let names: Vec<String> = alert
+        .when
+        .names()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(names, ["value", "key"]);
+    let error =
+        parse("SELECT 1 FROM \"a\"; CREATE ALERT x WHEN FOR '5 s'").expect_err("no condition");
+    assert!(error.message.contains("expected an expression"), "{error}");
+}

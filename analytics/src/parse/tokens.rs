@@ -225,7 +225,8 @@ impl Tokens {
                 Token::Word(word) if word.value.eq_ignore_ascii_case("end") => cases -= 1,
                 _ => {}
             }
-            if depth == 0 && cases == 0 && words.iter().any(|words| self.words_at(end, words)) {
+            let clause = words.iter().any(|words| self.words_at(end, words));
+            if depth == 0 && cases == 0 && clause && !self.is_operand(end, words) {
                 break;
             }
             end += 1;
@@ -234,6 +235,37 @@ impl Tokens {
         self.at = end;
         let end = self.position();
         Self { tokens, at: 0, end }
+    }
+
+    /// Whether a word that may begin a clause stands where an expression has an
+    /// operand, so that it is a column: `WHEN value > 3`.
+    fn is_operand(&self, at: usize, clauses: &[&str]) -> bool {
+        const AFTER_OPERANDS: [&str; 8] =
+            ["and", "or", "not", "like", "ilike", "in", "is", "between"];
+        const BEFORE_OPERANDS: [&str; 16] = [
+            "and", "or", "not", "like", "ilike", "in", "is", "between", "distinct", "from",
+            "escape", "case", "when", "then", "else", "select",
+        ];
+        let wants_operand = at == self.at
+            || match &self.tokens[at - 1].token {
+                Token::Word(word) => {
+                    word.quote_style.is_none()
+                        && BEFORE_OPERANDS.contains(&word.value.to_ascii_lowercase().as_str())
+                }
+                Token::Number(..) | Token::SingleQuotedString(_) => false,
+                Token::RParen | Token::RBracket => false,
+                _ => true,
+            };
+        let takes_argument = match self.tokens.get(at + 1).map(|token| &token.token) {
+            Some(Token::Number(..) | Token::SingleQuotedString(_)) => true,
+            Some(Token::Word(word)) => {
+                let word = word.value.to_ascii_lowercase();
+                !AFTER_OPERANDS.contains(&word.as_str())
+                    && !clauses.iter().any(|words| self.words_at(at + 1, words))
+            }
+            _ => false,
+        };
+        wants_operand && !takes_argument
     }
 
     /// Reads all tokens that are left as one expression.

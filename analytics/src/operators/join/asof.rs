@@ -55,7 +55,8 @@ impl Matcher for AsOf {
         let Some(key) = row.key.clone() else {
             return Taken::Yes;
         };
-        if full && !self.right.contains_key(&key) {
+        // One row more per key takes the place of the one that it outdates.
+        if full && self.right.get(&key).is_none_or(|rows| rows.len() > 1) {
             return Taken::Refused(Refusal::Memory);
         }
         self.arrivals += 1;
@@ -143,5 +144,10 @@ impl Matcher for AsOf {
 
     fn memory_bytes(&self) -> usize {
         self.bytes
+    }
+
+    fn due(&self) -> i64 {
+        let first = self.waiting.keys().next();
+        first.map_or(i64::MAX, |(time, _)| time.saturating_add(1))
     }
 }

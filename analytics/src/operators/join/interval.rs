@@ -177,4 +177,14 @@ impl Matcher for Interval {
     fn memory_bytes(&self) -> usize {
         self.left.bytes + self.right.bytes
     }
+
+    fn due(&self) -> i64 {
+        if !self.outer {
+            return i64::MAX;
+        }
+        let first = self.left.rows.keys().next();
+        first.map_or(i64::MAX, |(time, _)| {
+            time.saturating_add(self.upper).saturating_add(1)
+        })
+    }
 }

@@ -76,4 +76,8 @@ impl Matcher for Latest {
     fn memory_bytes(&self) -> usize {
         self.bytes
     }
+
+    fn due(&self) -> i64 {
+        i64::MAX
+    }
 }

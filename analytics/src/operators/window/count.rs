@@ -68,7 +68,7 @@ impl CountWindows {
     }
 
     /// Hands on the window that is complete and lets its first parts go.
-    fn emit(&mut self, common: &Common, key: u32, time: i64, out: &mut Vec<Chunk>) {
+    fn emit(&mut self, common: &mut Common, key: u32, time: i64, out: &mut Vec<Chunk>) {
         let parts = &mut self.parts[key as usize];
         let first = parts.iter().map(|part| part.first).min().unwrap_or(time);
         let last = parts.iter().map(|part| part.last).max().unwrap_or(time);
@@ -85,7 +85,10 @@ impl CountWindows {
             self.window_arena.release(&[slot]);
             aggregates
         };
-        let done: Vec<u32> = parts.drain(..self.step).map(|part| part.slot).collect();
+        let done: Vec<u32> = parts
+            .drain(..self.step.min(parts.len()))
+            .map(|part| part.slot)
+            .collect();
         self.held -= done.len();
         self.arena.release(&done);
         out.push(common.results(&results, aggregates));
@@ -195,5 +198,31 @@ impl Cutter for CountWindows {
 
     fn horizon(&self) -> i64 {
         i64::MIN
+    }
+
+    fn due(&self) -> i64 {
+        i64::MAX
+    }
+
+    fn shed(&mut self, common: &mut Common, out: &mut Vec<Chunk>) -> u64 {
+        let times = (0..).zip(&self.parts);
+        let times = times.filter_map(|(key, parts)| Some((parts.front()?.first, key)));
+        let ended = super::oldest(&common.keys, times.collect());
+        for key in &ended {
+            let last = self.parts[*key as usize].iter().map(|part| part.last).max();
+            self.emit(common, *key, last.unwrap_or(i64::MIN), out);
+            let rest: Vec<u32> = std::mem::take(&mut self.parts[*key as usize])
+                .into_iter()
+                .map(|part| part.slot)
+                .collect();
+            self.held -= rest.len();
+            self.arena.release(&rest);
+        }
+        let parts = &self.parts;
+        common
+            .keys
+            .retain(|key| parts.get(key as usize).is_some_and(|own| !own.is_empty()));
+        self.parts.truncate(common.keys.numbers_end());
+        ended.len() as u64
     }
 }

@@ -112,7 +112,7 @@ impl Sessions {
         }
     }
 
-    fn emit(&mut self, common: &Common, mut ended: Vec<(u32, Session)>, out: &mut Vec<Chunk>) {
+    fn emit(&mut self, common: &mut Common, mut ended: Vec<(u32, Session)>, out: &mut Vec<Chunk>) {
         if ended.is_empty() {
             return;
         }
@@ -131,7 +131,33 @@ impl Sessions {
         out.push(common.results(&results, self.arena.finish(&slots)));
     }
 
-    fn end(&mut self, common: &Common, ended: Vec<(u32, Session)>, out: &mut Vec<Chunk>) {
+    /// Frees keys without a session.
+    fn forget(&mut self, common: &mut Common) {
+        let open = &self.open;
+        common
+            .keys
+            .retain(|key| open.get(key as usize).is_some_and(|open| !open.is_empty()));
+        self.open.truncate(common.keys.numbers_end());
+        for sessions in self.open.iter_mut().filter(|sessions| sessions.is_empty()) {
+            *sessions = Vec::new();
+        }
+        if self.open.capacity() > 4 * self.open.len() {
+            self.open.shrink_to_fit();
+        }
+        // No number of a freed key may be left in it.
+        let gap = self.gap;
+        self.due = self
+            .open
+            .iter()
+            .enumerate()
+            .filter_map(|(key, sessions)| {
+                let last = sessions.iter().map(|session| session.last).min()?;
+                Some(Reverse((last.saturating_add(gap), key as u32)))
+            })
+            .collect();
+    }
+
+    fn end(&mut self, common: &mut Common, ended: Vec<(u32, Session)>, out: &mut Vec<Chunk>) {
         let slots: Vec<u32> = ended.iter().map(|(_, session)| session.slot).collect();
         self.sessions -= ended.len();
         let shown = if self.changes {
@@ -176,6 +202,10 @@ impl Cutter for Sessions {
                     touched: true,
                 };
                 let sessions = &mut self.open[*key as usize];
+                if sessions.is_empty() {
+                    // Most keys have one session at a time.
+                    sessions.reserve_exact(1);
+                }
                 let place = sessions.partition_point(|known| known.first < time);
                 sessions.insert(place, session);
                 self.sessions += 1;
@@ -226,10 +256,7 @@ impl Cutter for Sessions {
         }
         self.end(common, ended, out);
         if common.keys.is_crowded(self.sessions) {
-            let open = &self.open;
-            common
-                .keys
-                .retain(|key| open.get(key as usize).is_some_and(|open| !open.is_empty()));
+            self.forget(common);
         }
     }
 
@@ -288,8 +315,12 @@ impl Cutter for Sessions {
     fn memory_bytes(&self) -> usize {
         self.arena.memory_bytes()
             + self.open.len() * size_of::<Vec<Session>>()
-            + self.sessions * size_of::<Session>()
+            + self.sessions * (size_of::<Session>() + 16)
             + self.due.len() * 16
+    }
+
+    fn due(&self) -> i64 {
+        self.due.peek().map_or(i64::MAX, |Reverse((due, _))| *due)
     }
 
     fn horizon(&self) -> i64 {
@@ -323,6 +354,7 @@ impl Cutter for Sessions {
         }
         let count = ended.len() as u64;
         self.end(common, ended, out);
+        self.forget(common);
         count
     }
 }

@@ -39,7 +39,7 @@ impl StateWindows {
         }
     }
 
-    fn emit(&mut self, common: &Common, key: u32, time: i64, out: &mut Vec<Chunk>) {
+    fn emit(&mut self, common: &mut Common, key: u32, time: i64, out: &mut Vec<Chunk>) {
         let Some(window) = self.windows[key as usize].take() else {
             return;
         };
@@ -157,5 +157,25 @@ impl Cutter for StateWindows {
 
     fn horizon(&self) -> i64 {
         i64::MIN
+    }
+
+    fn due(&self) -> i64 {
+        i64::MAX
+    }
+
+    fn shed(&mut self, common: &mut Common, out: &mut Vec<Chunk>) -> u64 {
+        let times = (0..).zip(&self.windows);
+        let times = times.filter_map(|(key, window)| Some((window.as_ref()?.first, key)));
+        let ended = super::oldest(&common.keys, times.collect());
+        for key in &ended {
+            let last = self.windows[*key as usize].as_ref().map(|open| open.last);
+            self.emit(common, *key, last.unwrap_or(i64::MIN), out);
+        }
+        let windows = &self.windows;
+        common
+            .keys
+            .retain(|key| windows.get(key as usize).is_some_and(Option::is_some));
+        self.windows.truncate(common.keys.numbers_end());
+        ended.len() as u64
     }
 }

@@ -10,19 +10,64 @@ use crate::state::{Decoder, Encoder, StateError};
 /// Groups in the order in which they came, each with a slot of an arena.
 #[derive(Default)]
 pub struct Table {
-    places: HashMap<u32, u32, FixedState>,
+    /// Places by number of the key, for numbers that are small compared with
+    /// the number of groups: looking there costs no hash.
+    near: Vec<u32>,
+    /// Places of the other keys.
+    far: HashMap<u32, u32, FixedState>,
     pub entries: Vec<(u32, u32)>,
 }
+
+/// No place in [`Table::near`].
+const NOWHERE: u32 = u32::MAX;
+/// Numbers up to this many times the number of groups, and a few more, are near:
+/// an empty place takes 4 bytes, a hashed one about 18.
+const NEAR_FACTOR: usize = 4;
+const NEAR_MIN: usize = 256;
 
 impl Table {
     /// The slot of a key, handed out if it is new.
     #[inline]
     pub fn slot(&mut self, key: u32, arena: &mut Arena) -> u32 {
-        *self.places.entry(key).or_insert_with(|| {
-            let slot = arena.alloc();
-            self.entries.push((key, slot));
-            slot
-        })
+        if let Some(slot) = self.near.get(key as usize).filter(|slot| **slot != NOWHERE) {
+            return *slot;
+        }
+        self.far_slot(key, arena)
+    }
+
+    /// The slot of a key that is there.
+    pub fn find(&self, key: u32) -> Option<u32> {
+        let near = self.near.get(key as usize).filter(|slot| **slot != NOWHERE);
+        near.or_else(|| self.far.get(&key)).copied()
+    }
+
+    fn far_slot(&mut self, key: u32, arena: &mut Arena) -> u32 {
+        if let Some(slot) = self.far.get(&key) {
+            return *slot;
+        }
+        let slot = arena.alloc();
+        self.entries.push((key, slot));
+        let place = key as usize;
+        if place < self.near.len() {
+            self.near[place] = slot;
+        } else if place < NEAR_MIN + NEAR_FACTOR * self.entries.len() {
+            // Twice as many at once, within what is near.
+            let length = (place + 1).max(self.near.len() * 2);
+            self.near.resize(length, NOWHERE);
+            self.near[place] = slot;
+        } else {
+            self.far.insert(key, slot);
+        }
+        slot
+    }
+
+    /// Makes room for about as many groups, with numbers as large, as another
+    /// table has.
+    fn reserve_like(&mut self, other: &Self) {
+        self.entries.reserve(other.entries.len());
+        if self.near.len() < other.near.len() {
+            self.near.resize(other.near.len(), NOWHERE);
+        }
     }
 
     pub fn slots(&self) -> Vec<u32> {
@@ -31,6 +76,9 @@ impl Table {
 
     /// Adds the groups of a table whose slots are in another arena.
     pub fn merge(&mut self, arena: &mut Arena, other: &Self, other_arena: &Arena) {
+        if self.entries.is_empty() {
+            self.reserve_like(other);
+        }
         let pairs: Vec<(u32, u32)> = other
             .entries
             .iter()
@@ -42,12 +90,16 @@ impl Table {
     /// Gives the slots back.
     pub fn release(&mut self, arena: &mut Arena) {
         arena.release(&self.slots());
-        self.entries.clear();
-        self.places.clear();
+        for (key, _) in self.entries.drain(..) {
+            if let Some(slot) = self.near.get_mut(key as usize) {
+                *slot = NOWHERE;
+            }
+        }
+        self.far.clear();
     }
 
     pub fn memory_bytes(&self) -> usize {
-        self.entries.capacity() * 8 + self.places.capacity() * 9
+        self.entries.capacity() * 8 + self.near.len() * 4 + self.far.capacity() * 9
     }
 
     pub fn encode(&self, common: &Common, arena: &Arena, out: &mut Encoder) {

@@ -26,7 +26,7 @@ use crate::plan::AggregateCall;
 use crate::state::{Decoder, Encoder, StateError};
 use overlap::Overlap;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Windows that close together for all keys.
 pub struct TimeWindows {
@@ -66,6 +66,11 @@ impl TimeWindows {
         rows: &[u32],
     ) {
         for row in rows {
+            if context.full {
+                // It may need groups in many slices.
+                context.refuse(chunk, *row as usize, Refusal::Memory);
+                continue;
+            }
             let slice = self.slicer.index(chunk.times[*row as usize]);
             let last_end = self.slicer.last_window(slice) + self.slicer.size;
             let Some(overlap) = self.overlap.as_mut().filter(|_| last_end > self.closed) else {
@@ -86,7 +91,7 @@ impl TimeWindows {
         }
     }
 
-    fn emit(&mut self, common: &Common, start: i64, table: &Table, out: &mut Vec<Chunk>) {
+    fn emit(&mut self, common: &mut Common, start: i64, table: &Table, out: &mut Vec<Chunk>) {
         let mut results = Results::default();
         let (from, to) = (
             self.slicer.start(start),
@@ -134,12 +139,16 @@ impl Cutter for TimeWindows {
             .map(|time| self.slicer.index(*time))
             .collect();
         let is_behind = |row: &u32| slices[*row as usize] < self.closed;
-        let (behind, kept): (Vec<u32>, Vec<u32>) = (0..chunk.rows() as u32).partition(is_behind);
+        let (behind, mut kept): (Vec<u32>, Vec<u32>) =
+            (0..chunk.rows() as u32).partition(is_behind);
+        self.behind(common, context, chunk, keys, &behind);
+        if context.full {
+            kept = self.with_group(context, chunk, keys, &slices, kept);
+        }
         let taken;
-        let chunk = if behind.is_empty() {
+        let chunk = if kept.len() == chunk.rows() {
             chunk
         } else {
-            self.behind(common, context, chunk, keys, &behind);
             taken = chunk.take(&kept);
             &taken
         };
@@ -165,34 +174,9 @@ impl Cutter for TimeWindows {
     }
 
     fn close(&mut self, common: &mut Common, mark: i64, out: &mut Vec<Chunk>) {
-        if mark == i64::MIN {
-            return;
+        if mark != i64::MIN {
+            self.close_to(common, self.slicer.index(mark), out);
         }
-        let closed = self.slicer.index(mark);
-        if closed <= self.closed {
-            return;
-        }
-        if let Some(mut overlap) = self.overlap.take() {
-            let from = self.closed;
-            overlap.advance(self, common, from, closed, out);
-            self.overlap = Some(overlap);
-        } else {
-            while let Some(entry) = self
-                .open
-                .first_entry()
-                .filter(|entry| *entry.key() < closed)
-            {
-                let (slice, mut table) = entry.remove_entry();
-                if self.touched.is_none() {
-                    self.emit(common, slice, &table, out);
-                } else {
-                    self.report(common, slice, &table, out);
-                }
-                table.release(&mut self.arena);
-            }
-        }
-        self.closed = closed;
-        self.tidy(common);
     }
 
     fn changes(&mut self, common: &mut Common, out: &mut Vec<Chunk>) {
@@ -250,11 +234,89 @@ impl Cutter for TimeWindows {
         // The first window that has not closed ends behind the closed slices.
         self.slicer.start(self.slicer.first_window(self.closed))
     }
+
+    fn due(&self) -> i64 {
+        let open = self.open.keys().next();
+        let held = self.overlap.as_ref().and_then(Overlap::first);
+        let Some(first) = open.copied().into_iter().chain(held).min() else {
+            return i64::MAX;
+        };
+        // The first window with rows that has not closed.
+        let floor = self.closed.max(i64::MIN / 4);
+        let mut window = self.slicer.first_window(first);
+        if window + self.slicer.size <= floor {
+            window = self.slicer.first_window(floor);
+        }
+        self.slicer.start(window + self.slicer.size)
+    }
+
+    /// Ends the oldest windows if there are others. Windows that overlap hold
+    /// their slices whether they end or not.
+    fn shed(&mut self, common: &mut Common, out: &mut Vec<Chunk>) -> u64 {
+        let mut slices = self.open.keys();
+        let Some(first) = slices.next().copied() else {
+            return 0;
+        };
+        if self.overlap.is_some() || slices.next().is_none() {
+            return 0;
+        }
+        self.close_to(common, first + 1, out);
+        1
+    }
 }
 
 impl TimeWindows {
+    /// Closes the slices before `closed`.
+    fn close_to(&mut self, common: &mut Common, closed: i64, out: &mut Vec<Chunk>) {
+        if closed <= self.closed {
+            return;
+        }
+        if let Some(mut overlap) = self.overlap.take() {
+            let from = self.closed;
+            overlap.advance(self, common, from, closed, out);
+            self.overlap = Some(overlap);
+        } else {
+            while let Some(entry) = self
+                .open
+                .first_entry()
+                .filter(|entry| *entry.key() < closed)
+            {
+                let (slice, mut table) = entry.remove_entry();
+                if self.touched.is_none() {
+                    self.emit(common, slice, &table, out);
+                } else {
+                    self.report(common, slice, &table, out);
+                }
+                table.release(&mut self.arena);
+            }
+        }
+        self.closed = closed;
+        self.tidy(common);
+    }
+
+    /// The rows that need no group in an open slice that is not there yet; the
+    /// others are refused.
+    fn with_group(
+        &self,
+        context: &mut Context,
+        chunk: &Chunk,
+        keys: &[u32],
+        slices: &[i64],
+        rows: Vec<u32>,
+    ) -> Vec<u32> {
+        let (kept, refused) = rows.into_iter().partition(|row| {
+            let table = self.open.get(&slices[*row as usize]);
+            table.is_some_and(|table| table.find(keys[*row as usize]).is_some())
+        });
+        let refused: Vec<u32> = refused;
+        for row in refused {
+            context.refuse(chunk, row as usize, Refusal::Memory);
+        }
+        kept
+    }
+
     /// The groups of a slice that changed since they were reported.
-    fn report(&mut self, common: &Common, slice: i64, table: &Table, out: &mut Vec<Chunk>) {
+    fn report(&mut self, common: &mut Common, slice: i64, table: &Table, out: &mut Vec<Chunk>) {
         let Some(mut keys) = self
             .touched
             .as_mut()

@@ -43,6 +43,8 @@ pub struct KeyedWindows {
     arena: Arena,
     window_arena: Arena,
     keys: Vec<Key>,
+    /// Slices of all keys.
+    slices: usize,
     /// The floor of the stream.
     mark: i64,
 }
@@ -56,18 +58,23 @@ impl KeyedWindows {
             window_arena: arena.fresh(),
             arena,
             keys: Vec::new(),
+            slices: 0,
             mark: i64::MIN,
         }
     }
 
     /// Hands on the windows of a key that have ended, oldest first.
-    fn close_key(&mut self, common: &Common, number: u32, out: &mut Vec<Chunk>) {
-        let key = &mut self.keys[number as usize];
-        let Some(newest) = key.newest else {
+    fn close_key(&mut self, common: &mut Common, number: u32, out: &mut Vec<Chunk>) {
+        let Some(newest) = self.keys[number as usize].newest else {
             return;
         };
         let mark = newest.saturating_sub(self.delay_ms).max(self.mark);
-        let closed = self.slicer.index(mark);
+        self.close_to(common, number, self.slicer.index(mark), out);
+    }
+
+    /// Hands on the windows of a key that end before a slice.
+    fn close_to(&mut self, common: &mut Common, number: u32, closed: i64, out: &mut Vec<Chunk>) {
+        let key = &mut self.keys[number as usize];
         if closed <= key.closed {
             return;
         }
@@ -100,6 +107,7 @@ impl KeyedWindows {
             let done: Vec<u32> = std::mem::replace(&mut key.slices, kept)
                 .into_values()
                 .collect();
+            self.slices -= done.len();
             self.arena.release(&done);
         }
         key.closed = closed;
@@ -107,6 +115,18 @@ impl KeyedWindows {
             out.push(common.results(&results, self.window_arena.finish(&slots)));
             self.window_arena.release(&slots);
         }
+    }
+}
+
+impl KeyedWindows {
+    /// Frees keys of which nothing is known.
+    fn forget(&mut self, common: &mut Common) {
+        let keys = &self.keys;
+        common.keys.retain(|number| {
+            keys.get(number as usize)
+                .is_some_and(|key| key.newest.is_some())
+        });
+        self.keys.truncate(common.keys.numbers_end());
     }
 }
 
@@ -139,8 +159,11 @@ impl Cutter for KeyedWindows {
                 context.refuse(chunk, row, Refusal::Late);
                 continue;
             }
-            let arena = &mut self.arena;
-            let slot = *key.slices.entry(slice).or_insert_with(|| arena.alloc());
+            let (arena, held) = (&mut self.arena, &mut self.slices);
+            let slot = *key.slices.entry(slice).or_insert_with(|| {
+                *held += 1;
+                arena.alloc()
+            });
             let one: Vec<Vec<Column>> = arguments
                 .iter()
                 .map(|columns| {
@@ -180,11 +203,7 @@ impl Cutter for KeyedWindows {
         }
         let used = self.keys.iter().filter(|key| key.newest.is_some()).count();
         if common.keys.is_crowded(used) {
-            let keys = &self.keys;
-            common.keys.retain(|number| {
-                keys.get(number as usize)
-                    .is_some_and(|key| key.newest.is_some())
-            });
+            self.forget(common);
         }
     }
 
@@ -225,6 +244,7 @@ impl Cutter for KeyedWindows {
                     let slot = self.arena.alloc();
                     self.arena.decode(slot, input)?;
                     key.slices.insert(slice, slot);
+                    self.slices += 1;
                 }
                 self.keys[number] = key;
             }
@@ -233,14 +253,41 @@ impl Cutter for KeyedWindows {
     }
 
     fn memory_bytes(&self) -> usize {
-        let slices: usize = self.keys.iter().map(|key| key.slices.len()).sum();
         self.arena.memory_bytes()
             + self.window_arena.memory_bytes()
             + self.keys.len() * size_of::<Key>()
-            + slices * 24
+            + self.slices * 24
     }
 
     fn horizon(&self) -> i64 {
         i64::MIN
+    }
+
+    fn due(&self) -> i64 {
+        let windows = self.keys.iter().filter_map(|key| {
+            let first = self.slicer.first_window(*key.slices.keys().next()?);
+            let open = self.slicer.first_window(key.closed.max(i64::MIN / 4));
+            Some(first.max(open))
+        });
+        windows.min().map_or(i64::MAX, |window| {
+            self.slicer.start(window + self.slicer.size)
+        })
+    }
+
+    /// Ends the windows of the keys that are silent for longest.
+    fn shed(&mut self, common: &mut Common, out: &mut Vec<Chunk>) -> u64 {
+        let times = (0..).zip(&self.keys);
+        let times = times.filter_map(|(number, key)| Some((key.newest?, number)));
+        let ended = super::super::oldest(&common.keys, times.collect());
+        for number in &ended {
+            let key = &self.keys[*number as usize];
+            if let Some((last, _)) = key.slices.last_key_value() {
+                let end = self.slicer.last_window(*last) + self.slicer.size;
+                self.close_to(common, *number, end, out);
+            }
+            self.keys[*number as usize] = Key::unused();
+        }
+        self.forget(common);
+        ended.len() as u64
     }
 }

@@ -18,6 +18,14 @@ struct Suffix {
     odd: bool,
 }
 
+/// Suffixes of slices with few groups in common are as large as all slices
+/// together, each of them. When the suffixes of a block hold so many times the
+/// groups of its slices, the slices before them stay as they are, and a window
+/// merges those that it contains: that costs time instead of memory. Whether it
+/// happens depends on the groups alone, so sums are added in the same order
+/// after a restart.
+const SUFFIX_FACTOR: usize = 4;
+
 /// What overlapping windows are put together from.
 pub struct Overlap {
     /// The block that the last closed slice is in.
@@ -26,6 +34,10 @@ pub struct Overlap {
     slices: BTreeMap<i64, Table>,
     prefix: Table,
     prefix_arena: Arena,
+    /// Slices of the block before that no suffix contains, all before
+    /// `suffixes_from`; their slots are in the arena of the slices.
+    plain: BTreeMap<i64, Table>,
+    suffixes_from: i64,
     /// Merges from a slice to the end of the block before.
     suffixes: BTreeMap<i64, Suffix>,
     suffix_arenas: [Arena; 2],
@@ -50,6 +62,8 @@ impl Overlap {
             slices: BTreeMap::new(),
             prefix: Table::default(),
             prefix_arena: arena.fresh(),
+            plain: BTreeMap::new(),
+            suffixes_from: i64::MIN,
             suffixes: BTreeMap::new(),
             suffix_arenas: [arena.fresh(), arena.fresh()],
             window_arena: arena.fresh(),
@@ -59,12 +73,21 @@ impl Overlap {
     pub fn tables(&self) -> impl Iterator<Item = &Table> {
         self.slices
             .values()
+            .chain(self.plain.values())
             .chain(self.suffixes.values().map(|suffix| &suffix.table))
             .chain([&self.prefix])
     }
 
     fn is_empty(&self) -> bool {
-        self.slices.is_empty() && self.suffixes.is_empty()
+        self.slices.is_empty() && self.suffixes.is_empty() && self.plain.is_empty()
+    }
+
+    /// The first slice with rows.
+    pub fn first(&self) -> Option<i64> {
+        let plain = self.plain.keys().next();
+        let suffix = self.suffixes.keys().next();
+        let slice = self.slices.keys().next();
+        plain.or(suffix).or(slice).copied()
     }
 
     /// Closes slices up to `to` one after the other and hands on the windows
@@ -72,7 +95,7 @@ impl Overlap {
     pub fn advance(
         &mut self,
         windows: &mut TimeWindows,
-        common: &Common,
+        common: &mut Common,
         from: i64,
         to: i64,
         out: &mut Vec<Chunk>,
@@ -92,9 +115,9 @@ impl Overlap {
             self.close_slice(windows, next);
             let start = next + 1 - windows.slicer.size;
             if windows.slicer.is_window(start) {
-                self.emit(&windows.slicer, common, start, out);
+                self.emit(&windows.slicer, &windows.arena, common, start, out);
             }
-            self.forget(start);
+            self.forget(&mut windows.arena, start);
             next += 1;
         }
     }
@@ -119,9 +142,19 @@ impl Overlap {
                 .release(&mut self.suffix_arenas[usize::from(suffix.odd)]);
         }
         self.suffixes.clear();
+        for mut table in std::mem::take(&mut self.plain).into_values() {
+            table.release(arena);
+        }
+        self.suffixes_from = i64::MIN;
+        let groups: usize = self.slices.values().map(|slice| slice.entries.len()).sum();
+        let mut held = 0;
         let follows = block == self.block.saturating_add(1);
         let mut before: Option<(i64, bool)> = None;
         for (slice, mut table) in std::mem::take(&mut self.slices).into_iter().rev() {
+            if follows && held > SUFFIX_FACTOR * groups {
+                self.plain.insert(slice, table);
+                continue;
+            }
             if follows {
                 let odd = before.is_some_and(|(_, odd)| !odd);
                 let (own, other) = own_and_other(&mut self.suffix_arenas, odd);
@@ -132,6 +165,10 @@ impl Overlap {
                 {
                     merged.merge(own, &suffix.table, other);
                 }
+                held += merged.entries.len();
+                if held > SUFFIX_FACTOR * groups {
+                    self.suffixes_from = slice;
+                }
                 self.suffixes.insert(slice, Suffix { table: merged, odd });
                 before = Some((slice, odd));
             }
@@ -141,8 +178,18 @@ impl Overlap {
         self.block = block;
     }
 
-    fn emit(&mut self, slicer: &Slicer, common: &Common, start: i64, out: &mut Vec<Chunk>) {
+    fn emit(
+        &mut self,
+        slicer: &Slicer,
+        slice_arena: &Arena,
+        common: &mut Common,
+        start: i64,
+        out: &mut Vec<Chunk>,
+    ) {
         let mut window = Table::default();
+        for (_, slice) in self.plain.range(start..) {
+            window.merge(&mut self.window_arena, slice, slice_arena);
+        }
         if start < self.block.saturating_mul(slicer.size)
             && let Some((_, suffix)) = self.suffixes.range(start..).next()
         {
@@ -162,8 +209,15 @@ impl Overlap {
         window.release(&mut self.window_arena);
     }
 
-    /// Lets go of suffixes that no later window begins with.
-    fn forget(&mut self, start: i64) {
+    /// Lets go of what no later window begins with.
+    fn forget(&mut self, arena: &mut Arena, start: i64) {
+        while let Some(entry) = self
+            .plain
+            .first_entry()
+            .filter(|entry| *entry.key() <= start)
+        {
+            entry.remove().release(arena);
+        }
         while let Some(entry) = self
             .suffixes
             .first_entry()
@@ -198,6 +252,11 @@ impl Overlap {
             return;
         }
         if block + 1 != self.block {
+            return;
+        }
+        if slice < self.suffixes_from {
+            let slot = self.plain.entry(slice).or_default().slot(key, arena);
+            add(arena, slot);
             return;
         }
         if !self.suffixes.contains_key(&slice) {
@@ -236,6 +295,12 @@ impl Overlap {
             table.encode(common, arena, out);
         }
         self.prefix.encode(common, &self.prefix_arena, out);
+        out.put_i64(self.suffixes_from);
+        out.put_count(self.plain.len());
+        for (slice, table) in &self.plain {
+            out.put_i64(*slice);
+            table.encode(common, arena, out);
+        }
         out.put_count(self.suffixes.len());
         for (slice, suffix) in &self.suffixes {
             out.put_i64(*slice);
@@ -259,6 +324,12 @@ impl Overlap {
                 .insert(slice, Table::decode(common, arena, input)?);
         }
         self.prefix = Table::decode(common, &mut self.prefix_arena, input)?;
+        self.suffixes_from = input.take_i64()?;
+        for _ in 0..input.take_count(12)? {
+            let slice = input.take_i64()?;
+            self.plain
+                .insert(slice, Table::decode(common, arena, input)?);
+        }
         for _ in 0..input.take_count(13)? {
             let slice = input.take_i64()?;
             let odd = input.take_bool()?;
