@@ -6,6 +6,7 @@
 //! for whoever reads them: see `receiving` for what happens to values that are
 //! not fetched.
 
+mod active;
 mod browsing;
 mod connector;
 mod driver;
@@ -14,6 +15,8 @@ mod outlet;
 mod receiving;
 mod steps;
 mod subscribing;
+mod trust_list;
+mod waiting;
 mod writing;
 
 use std::sync::Arc;

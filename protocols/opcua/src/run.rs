@@ -197,6 +197,11 @@ impl Run {
         matches!(self.phase, Phase::Live { .. })
     }
 
+    /// Whether the connection is lost and the session may still be got back.
+    pub fn is_away(&self) -> bool {
+        matches!(self.phase, Phase::Away { .. })
+    }
+
     /// The run that was started has its subscription.
     pub fn handle_started(&mut self, now: Instant) {
         if !matches!(self.phase, Phase::Starting { .. }) {
@@ -216,6 +221,13 @@ impl Run {
     pub fn handle_failed(&mut self, now: Instant, reason: &str) {
         if !matches!(self.phase, Phase::Waiting { .. }) {
             self.give_up(now, reason);
+        }
+    }
+
+    /// Something was done about the last failure: the next run starts at once.
+    pub fn handle_wish(&mut self, now: Instant) {
+        if let Phase::Waiting { until } = &mut self.phase {
+            *until = now;
         }
     }
 

@@ -10,26 +10,23 @@ use std::time::Instant;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use opcua::types::{DataValue, StatusCode};
+use opcua::types::StatusCode;
 use tokio::sync::{mpsc, watch};
 
-use super::opening::OpenError;
+use super::active::{Active, Done};
 use super::outlet::Outlet;
 use super::receiving::{Flow, Parcel};
-use super::steps::{self, Begun, Frame, LINKED_MAX, Link, Linked, Stream, Subscribed};
+use super::steps::{self, Frame, LINKED_MAX, Linked, Stream, Subscribed};
 use super::subscribing::{self, Answers, value_of};
+use super::trust_list::TrustList;
+use super::waiting::{sleep_until, stopped};
 use super::{Notice, WriteError, WriteRequest, writing};
 use crate::batch::Batch;
-use crate::certificates::Problem;
 use crate::items::Refusal;
-use crate::node::Namespaces;
 use crate::run::{Command, Run};
 use crate::sequence::REPUBLISH_MAX;
 use crate::settings::Settings;
 use crate::value::{Value, status_name};
-
-/// How long the server is given to close a session before it is dropped.
-const CLOSE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// The driver of one session.
 pub(super) struct Driver {
@@ -46,37 +43,7 @@ pub(super) struct Driver {
     active: Active,
     steps: FuturesUnordered<BoxFuture<'static, Done>>,
     dropped: u64,
-}
-
-/// What belongs to the run.
-#[derive(Default)]
-struct Active {
-    link: Option<Link>,
-    namespaces: Namespaces,
-    subscribed: Option<Subscribed>,
-    is_retrying: bool,
-    is_rereading: bool,
-    is_republishing: bool,
-    is_replacing: bool,
-}
-
-/// A step that has ended.
-enum Done {
-    Linked(Result<(Link, Vec<Notice>), OpenError>),
-    Begun(Result<Begun, String>),
-    Resumed(Result<(), String>),
-    Replaced(Result<(Subscribed, Batch), String>),
-    /// With the positions that were asked for.
-    Retried(u64, Vec<usize>, Result<Answers, StatusCode>),
-    Reread(u64, Result<Vec<(usize, DataValue)>, StatusCode>),
-    Republished {
-        asked: u32,
-        found: u32,
-    },
-    /// The subscription that was replaced.
-    Dismissed(u64),
-    /// A write, which answers by itself.
-    Written,
+    trust: TrustList,
 }
 
 impl Driver {
@@ -101,6 +68,7 @@ impl Driver {
             active: Active::default(),
             steps: FuturesUnordered::new(),
             dropped: 0,
+            trust: TrustList::default(),
         }
     }
 
@@ -141,11 +109,15 @@ impl Driver {
             .filter(|_| !self.active.is_retrying);
         let retry = retry.and_then(|subscribed| subscribed.items.next_timeout());
         let retry = retry.filter(|_| self.run.is_live());
-        [self.run.next_timeout(), retry].into_iter().flatten().min()
+        let timeouts = [self.run.next_timeout(), retry, self.trust.next_timeout()];
+        timeouts.into_iter().flatten().min()
     }
 
     fn handle_timeout(&mut self) {
         let now = Instant::now();
+        if self.trust.has_news(&self.settings.pki, now) {
+            self.run.handle_wish(now);
+        }
         self.run.handle_timeout(now);
         self.retry_refused(now);
     }
@@ -156,6 +128,7 @@ impl Driver {
             Command::Reconnect => {
                 if let Some(link) = &self.active.link {
                     link.permit.notify_one();
+                    self.watch_reconnect();
                 }
             }
             Command::Resume { is_new_session } => self.resume(is_new_session),
@@ -180,6 +153,7 @@ impl Driver {
 
     fn start(&mut self) {
         self.end();
+        self.trust = TrustList::of(&self.settings.pki);
         let (sender, linked) = mpsc::channel(LINKED_MAX);
         self.linked = linked;
         let settings = Arc::clone(&self.settings);
@@ -232,6 +206,11 @@ impl Driver {
             Linked::Lost(status) => self.run.handle_lost(now, status_name(status)),
             Linked::ReconnectFailed(status) => {
                 self.run.handle_reconnect_failed(now, status_name(status));
+                let answers =
+                    !matches!(status, StatusCode::BadNotConnected | StatusCode::BadTimeout);
+                if answers {
+                    self.compare_server();
+                }
             }
             Linked::Ended(status) => self.run.handle_failed(now, status_name(status)),
             Linked::Reconnected(how) => {
@@ -247,6 +226,34 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// The library waits half a minute for a server that takes the connection and
+    /// then says nothing, which is how some treat a client of another server.
+    fn watch_reconnect(&mut self) {
+        if std::mem::replace(&mut self.active.is_watching, true) {
+            return;
+        }
+        let patience = self.settings.request_timeout;
+        self.steps.push(Box::pin(async move {
+            tokio::time::sleep(patience).await;
+            Done::Overdue
+        }));
+    }
+
+    /// Something is at the address and does not take the session back: a server
+    /// that was replaced never will, and its certificate is for a person to judge.
+    fn compare_server(&mut self) {
+        let Some(link) = self.active.link.as_ref() else {
+            return;
+        };
+        if std::mem::replace(&mut self.active.is_comparing, true) {
+            return;
+        }
+        let (settings, session) = (Arc::clone(&self.settings), Arc::clone(&link.session));
+        self.steps.push(Box::pin(async move {
+            Done::Compared(steps::is_another(&settings, &session).await)
+        }));
     }
 
     /// What a publish response may have brought to light.
@@ -275,7 +282,7 @@ impl Driver {
                 }
             }
             Done::Linked(Err(error)) => {
-                self.report_untrusted(&error).await;
+                self.trust.report(&error, &self.outlet).await;
                 self.run.handle_failed(now, &error.to_string());
             }
             Done::Begun(Ok(begun)) => {
@@ -319,6 +326,19 @@ impl Driver {
                 self.outlet.send(Parcel::Closed(number)).await;
                 self.active.is_replacing = false;
                 self.replace_if_changed();
+            }
+            Done::Overdue => {
+                self.active.is_watching = false;
+                if self.run.is_away() {
+                    self.compare_server();
+                }
+            }
+            Done::Compared(is_another) => {
+                self.active.is_comparing = false;
+                if is_another {
+                    let reason = "the server has another certificate than before";
+                    self.run.handle_failed(now, reason);
+                }
             }
             Done::Written => {}
         }
@@ -548,53 +568,11 @@ impl Driver {
         }
     }
 
-    async fn report_untrusted(&mut self, error: &OpenError) {
-        let OpenError::Certificate {
-            fingerprint,
-            subject,
-            problems,
-        } = error
-        else {
-            return;
-        };
-        if problems.contains(&Problem::Untrusted) {
-            let notice = Notice::Untrusted {
-                fingerprint: fingerprint.clone(),
-                subject: subject.clone(),
-                text: error.to_string(),
-            };
-            self.outlet.notice(notice).await;
-        }
-    }
-
     /// Ends the session at the server, if it answers.
     async fn close(&mut self) {
         if let Some(link) = &self.active.link {
-            let closing = link.session.disconnect();
-            let closing = tokio::time::timeout(CLOSE_TIMEOUT, closing);
-            tokio::pin!(closing);
-            loop {
-                tokio::select! {
-                    // Closed or not: the connection is dropped next.
-                    _ = &mut closing => break,
-                    _ = self.linked.recv() => {}
-                }
-            }
+            steps::close(&link.session, &mut self.linked).await;
         }
         self.active = Active::default();
-    }
-}
-
-/// Completes when the session is to end. What the channel lends stays in here,
-/// because a task that holds it across an await cannot move between threads.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // An error means that the client is gone, which is the same wish.
-    let _ = stop.wait_for(|stop| *stop).await;
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }

@@ -1,7 +1,7 @@
 //! What a run does at the server, step by step.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use opcua::client::{Session, SessionConnectMode, SessionPollResult, SubscriptionActivity};
@@ -12,7 +12,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use super::browsing::{Findings, Walk, walk};
-use super::opening::{OpenError, Opened, open};
+use super::opening::{OpenError, Opened, endpoints, open, own};
 use super::receiving::{Flow, Inlet, Parcel, Progress, Table};
 use super::{Notice, subscribing};
 use crate::batch::Batch;
@@ -61,6 +61,9 @@ pub(super) struct Subscribed {
     pub(super) refused: Vec<Refusal>,
     pub(super) is_cut: bool,
 }
+
+/// How long the server is given to close a session before it is dropped.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a start has to do with.
 #[derive(Clone)]
@@ -136,6 +139,42 @@ pub(crate) async fn link(
         pump,
     };
     Ok((link, notices))
+}
+
+/// Whether the server at the address shows another certificate than the one that
+/// the session was made with; false when it does not say.
+pub(super) async fn is_another(settings: &Settings, session: &Session) -> bool {
+    let before = &session.endpoint_info().endpoint;
+    let Ok((_, own)) = own(settings).await else {
+        return false;
+    };
+    let Ok(found) = endpoints(settings, &own).await else {
+        return false;
+    };
+    // A chain begins with the certificate that was pinned.
+    let certificate = before.server_certificate.value.as_deref().unwrap_or(&[]);
+    let mut shown = found
+        .iter()
+        .filter(|endpoint| {
+            endpoint.security_mode == before.security_mode
+                && endpoint.security_policy_uri == before.security_policy_uri
+        })
+        .map(|endpoint| endpoint.server_certificate.value.as_deref().unwrap_or(&[]))
+        .peekable();
+    shown.peek().is_some() && !shown.any(|shown| shown.starts_with(certificate))
+}
+
+/// Ends a session at the server, if it answers.
+pub(super) async fn close(session: &Session, linked: &mut mpsc::Receiver<Linked>) {
+    let closing = tokio::time::timeout(CLOSE_TIMEOUT, session.disconnect());
+    tokio::pin!(closing);
+    loop {
+        tokio::select! {
+            // Closed or not: the connection is dropped next.
+            _ = &mut closing => break,
+            _ = linked.recv() => {}
+        }
+    }
 }
 
 /// From a connected session to values.

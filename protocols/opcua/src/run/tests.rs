@@ -172,6 +172,22 @@ fn a_session_that_expired_is_given_up() {
 }
 
 #[test]
+fn a_remedy_does_not_wait_for_the_pause() {
+    let mut script = Script::new(3);
+    for _ in 0..9 {
+        script.run.handle_failed(script.now, "untrusted");
+        script.wait();
+    }
+    script.run.handle_failed(script.now, "untrusted");
+    script.run.handle_wish(script.now);
+    assert_eq!(script.wait(), Duration::ZERO);
+    while script.run.next_command().is_some() {}
+    // A run that is under way is not started again.
+    script.run.handle_wish(script.now);
+    assert_eq!(script.run.next_command(), None);
+}
+
+#[test]
 fn failing_starts_back_off_and_a_good_run_forgives() {
     let mut script = Script::new(3);
     let mut pauses = Vec::new();
