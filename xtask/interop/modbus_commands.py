@@ -6,13 +6,12 @@ gateway's tags are those of commands() in modbus.rs; the client `scada` may comm
 
 import json
 import struct
-import time
 
 from confluent_kafka import Consumer, TopicPartition
 from pymodbus import FramerType
 from pymodbus.client import ModbusTcpClient
 
-from mqtt5 import Peer
+from panel import Panel
 from peers import expect, main, wait_for
 
 SETPOINT = 380
@@ -40,43 +39,6 @@ class Device:
 
     def valve(self):
         return self.client.read_coils(VALVE, count=1, device_id=1).bits[0]
-
-
-class Panel:
-    """A client that commands."""
-
-    def __init__(self, address, name):
-        self.peer = Peer(address, name)
-        self.peer.subscribe("device/+/set/result")
-        self.peer.subscribe(f"answers/{name}")
-        self.name = name
-        self.count = 0
-
-    def ask(self, tag, value, retain=False, expires_in=20, identity=None):
-        """Publishes a command and returns the result and the direct answer."""
-        self.count += 1
-        identity = identity or f"{self.name}-{self.count}"
-        body = {"value": value, "id": identity, "expires": int((time.time() + expires_in) * 1000)}
-        self.peer.publish(
-            f"device/{tag}/set",
-            json.dumps(body),
-            retain=retain,
-            ResponseTopic=f"answers/{self.name}",
-            CorrelationData=identity.encode(),
-        )
-        both = {}
-        for _ in range(2):
-            message = self.peer.next(f"the result of {body}")
-            expect(message.properties.CorrelationData, identity.encode(), "correlation data")
-            both[message.topic] = json.loads(message.payload)
-        result = both[f"device/{tag}/set/result"]
-        expect(both[f"answers/{self.name}"], result, "the direct answer")
-        expect(result["id"], identity, "the id")
-        return result
-
-    def refused(self, reason, *command, **how):
-        result = self.ask(*command, **how)
-        expect((result["outcome"], result.get("reason")), ("refused", reason), f"{command} {how}")
 
 
 def write(mqtt, kafka, port, mode):

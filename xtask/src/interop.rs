@@ -5,6 +5,8 @@ mod features;
 mod install;
 mod link;
 mod modbus;
+mod opcua;
+mod readings;
 mod sparkplug;
 mod tools;
 
@@ -140,6 +142,12 @@ fn scenarios() -> Vec<Scenario> {
             format!("modbus-pymodbus-commands-{mode}"),
             move |stage| modbus::commands(stage, mode),
         ));
+    }
+    for peer in opcua::PEERS {
+        for (name, run) in opcua::SCENARIOS {
+            let full = format!("opcua-{}-{name}", peer.name());
+            all.push(Scenario::new(full, move |stage| run(stage, peer)));
+        }
     }
     for name in sparkplug::NAMES {
         all.push(Scenario::new(format!("sparkplug-{name}"), move |stage| {

@@ -7,18 +7,20 @@ use crate::failure::{During, Failure, Outcome};
 use crate::tidy::repository;
 
 /// Programs and the Debian packages that bring them.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 6] = [
     ("mosquitto_pub", "mosquitto-clients"),
     ("mosquitto_sub", "mosquitto-clients"),
     ("kcat", "kcat"),
     ("socat", "socat"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
 ];
 
 /// A header and the Debian package that brings it.
 const LIBMODBUS: (&str, &str) = ("/usr/include/modbus/modbus.h", "libmodbus-dev");
 
 /// Python packages. kafka-python loads the compression libraries on demand.
-const PYTHON_PACKAGES: [&str; 8] = [
+const PYTHON_PACKAGES: [&str; 9] = [
     "paho-mqtt>=2,<3",
     "confluent-kafka>=2,<3",
     "kafka-python>=2.1,<4",
@@ -28,7 +30,11 @@ const PYTHON_PACKAGES: [&str; 8] = [
     // Its interface changes with every release.
     "pymodbus==3.16.1",
     "pyserial",
+    "asyncua==2.1.0",
 ];
+
+/// The OPC UA server for Node.js.
+const NODE_PACKAGE: &str = "node-opcua@2.182.2";
 
 /// The Sparkplug edge node. It wants paho-mqtt 1, so it gets an environment of
 /// its own.
@@ -56,7 +62,7 @@ pub fn everything(no_install: bool) -> Outcome<PathBuf> {
         install.extend(packages);
         apt(&install)?;
     }
-    let check = "import paho.mqtt.client, confluent_kafka, kafka, lz4.frame, zstandard, snappy, pymodbus, serial";
+    let check = "import paho.mqtt.client, confluent_kafka, kafka, lz4.frame, zstandard, snappy, pymodbus, serial, asyncua";
     if !imports(&python, check) {
         make_environment(&environment, &PYTHON_PACKAGES)?;
     }
@@ -71,6 +77,24 @@ pub fn sparkplug() -> Outcome<PathBuf> {
         make_environment(&environment, &SPARKPLUG_PACKAGES)?;
     }
     Ok(python)
+}
+
+/// Installs the OPC UA server for Node.js; returns the folder of its modules.
+pub fn node_opcua() -> Outcome<PathBuf> {
+    let directory = target_directory().join("interop-node");
+    let modules = directory.join("node_modules");
+    if !modules.join("node-opcua/package.json").is_file() {
+        std::fs::create_dir_all(&directory).during(directory.display())?;
+        let flags = ["--no-audit", "--no-fund", "--loglevel=error", "--prefix"];
+        run(Command::new("npm")
+            .arg("install")
+            .args(flags)
+            .arg(&directory)
+            .arg(NODE_PACKAGE)
+            // Whoever reads the scenarios wants those on standard output.
+            .stdout(Stdio::null()))?;
+    }
+    Ok(modules)
 }
 
 fn make_environment(environment: &Path, packages: &[&str]) -> Outcome {

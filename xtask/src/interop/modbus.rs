@@ -6,28 +6,14 @@ mod peers;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::readings::{READ_TIMEOUT, all as readings, is_value, last, wait_for};
 use super::{Stage, finish};
 use crate::failure::{During, Failure, Outcome};
 use crate::node::{Node, Spec};
-use crate::wire::batch::Record;
-use crate::wire::kafka::Client;
 use peers::{Line, Peer};
-
-/// The time until every tag was read: a second until the first poll, and a
-/// drained serial line.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How often the log is looked at.
-const LOOK: Duration = Duration::from_millis(50);
-
-/// How far a number may be from the expected one: the last digit of a scaled
-/// or printed binary fraction.
-const TOLERANCE: f64 = 1e-6;
 
 /// Reads every type in every byte order, every table, a reference and an
 /// address that does not exist.
@@ -223,60 +209,8 @@ fn expect_tags(node: &Node, tags: &[Value]) -> Outcome {
     Ok(())
 }
 
-fn is_value(got: &Value, expected: &Value) -> bool {
-    match (got.as_f64(), expected.as_f64()) {
-        _ if got == expected => true,
-        (Some(got), Some(expected)) => (got - expected).abs() <= TOLERANCE,
-        _ => false,
-    }
-}
-
 fn path(tag: &Value) -> String {
     format!("device/{}", tag["name"].as_str().unwrap_or_default())
-}
-
-fn last<'a>(all: &'a [(String, Value)], name: &str) -> Option<&'a Value> {
-    let mut newest = all.iter().rev();
-    newest
-        .find(|(key, _)| key == name)
-        .map(|(_, reading)| reading)
-}
-
-fn wait_for(
-    node: &Node,
-    what: &str,
-    mut is_there: impl FnMut(&[(String, Value)]) -> bool,
-) -> Outcome {
-    let started = Instant::now();
-    loop {
-        let all = readings(node)?;
-        if is_there(&all) {
-            return Ok(());
-        }
-        if started.elapsed() > READ_TIMEOUT {
-            let seen: Vec<_> = all.iter().rev().take(3).collect();
-            return Err(Failure::new(format!(
-                "no {what} within {READ_TIMEOUT:?}; newest of {}: {seen:?}",
-                all.len()
-            )));
-        }
-        thread::sleep(LOOK);
-    }
-}
-
-/// Everything in the default topic: path and reading.
-fn readings(node: &Node) -> Outcome<Vec<(String, Value)>> {
-    let mut client = Client::connect(node.ports.kafka).during("Kafka connection")?;
-    let Ok(records) = client.read_partition("readings", 0) else {
-        // The first reading makes the topic.
-        return Ok(Vec::new());
-    };
-    let reading = |record: Record| {
-        let key = String::from_utf8_lossy(&record.key).into_owned();
-        let value = serde_json::from_slice(&record.value).during("a reading")?;
-        Ok((key, value))
-    };
-    records.into_iter().map(reading).collect()
 }
 
 /// The probe finds the device's numbers and its unit.
