@@ -17,9 +17,9 @@ mod cursors;
 mod link;
 mod mapping;
 mod outbox;
+mod receipts;
 mod window;
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,9 +34,10 @@ use crate::devices::{DeviceContext, DeviceState};
 use crate::mqtt::message::Message;
 use crate::mqtt::node::now_ms;
 use crate::readings::PublishError;
-use link::{Event, Gone, Incoming, Link, Receipt};
+use link::{Event, Gone, Incoming, Link};
 use mapping::Mappings;
 use outbox::{MARK, Outbox};
+use receipts::{Overrun, Receipts};
 
 /// First pause after a failure.
 const RETRY_MIN: Duration = Duration::from_secs(1);
@@ -66,11 +67,19 @@ enum End {
     Changed,
     /// It was lost or could not be made.
     Lost(String),
+    /// The client took nothing more; its last event says why.
+    Gone,
 }
 
 impl From<Gone> for End {
-    fn from(gone: Gone) -> Self {
-        Self::Lost(gone.to_string())
+    fn from(_: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<Overrun> for End {
+    fn from(overrun: Overrun) -> Self {
+        Self::Lost(overrun.to_string())
     }
 }
 
@@ -89,7 +98,7 @@ pub async fn run(
         mappings: Mappings::default(),
         settings,
         outbox,
-        receipts: VecDeque::new(),
+        receipts: Receipts::default(),
         subscribing: Vec::new(),
         context,
     };
@@ -108,6 +117,7 @@ pub async fn run(
                 continue;
             }
             End::Lost(reason) => reason,
+            End::Gone => Gone.to_string(),
         };
         bridge.context.health.set_state(DeviceState::Down, &reason);
         bridge.context.health.add_errors(1);
@@ -137,8 +147,8 @@ struct Running {
     mappings: Mappings,
     outbox: Outbox,
     committed: watch::Receiver<Ticket>,
-    /// Messages of the broker whose records are not durable, in order.
-    receipts: VecDeque<(Ticket, Receipt)>,
+    /// Messages of the broker that are not acknowledged.
+    receipts: Receipts<Ticket>,
     /// Subscriptions that wait for the broker's answer.
     subscribing: Vec<String>,
 }
@@ -186,7 +196,7 @@ impl Running {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if is_open && let Err(end) = self.turn(&link).await {
-                return end;
+                return explained(link, end).await;
             }
             let event = tokio::select! {
                 () = stopped(stop) => return self.leave(link, End::Stop).await,
@@ -204,7 +214,7 @@ impl Running {
             };
             is_open |= matches!(event, Event::Connected { .. });
             if let Err(end) = self.handle(&link, event).await {
-                return end;
+                return explained(link, end).await;
             }
         }
     }
@@ -212,14 +222,8 @@ impl Running {
     /// Acknowledges what is durable and sends what there is.
     async fn turn(&mut self, link: &Link) -> Result<(), End> {
         let committed = *self.committed.borrow_and_update();
-        while self
-            .receipts
-            .front()
-            .is_some_and(|(ticket, _)| *ticket <= committed)
-        {
-            if let Some((_, receipt)) = self.receipts.pop_front() {
-                link.acknowledge(&receipt)?;
-            }
+        while let Some(receipt) = self.receipts.next(committed) {
+            link.acknowledge(receipt)?;
         }
         if self.mappings.has_out() {
             self.refresh();
@@ -244,8 +248,9 @@ impl Running {
                     self.report_connected();
                 }
             }
-            Event::Message(incoming) => self.take(link, *incoming).await?,
+            Event::Message(incoming) => self.take(*incoming).await?,
             Event::Written(packet_id) => self.outbox.sent(packet_id),
+            Event::ReceiptWritten => self.receipts.written(),
             Event::Acknowledged { packet_id, refused } => {
                 if let Some(refused) = refused {
                     let text = format!("the broker refused a message: {}", refused.reason);
@@ -311,20 +316,17 @@ impl Running {
     }
 
     /// Appends a message of the broker.
-    async fn take(&mut self, link: &Link, incoming: Incoming) -> Result<(), End> {
+    async fn take(&mut self, incoming: Incoming) -> Result<(), End> {
         let Incoming { message, receipt } = incoming;
         let Some(message) = message.and_then(|message| self.inward(message)) else {
             // Nothing to keep: its own echo, or on no topic that is mapped.
-            return Ok(link.acknowledge(&receipt)?);
+            return Ok(self.receipts.dropped(receipt)?);
         };
         let health = self.context.health.clone();
         match self.context.publisher.publish_message(&message).await {
             Ok(ticket) => {
                 health.add_readings(1, message.timestamp_ms);
-                if message.qos > 0 {
-                    self.receipts.push_back((ticket, receipt));
-                }
-                Ok(())
+                Ok(self.receipts.kept(ticket, receipt)?)
             }
             Err(PublishError::Closing) => Err(End::Lost("the node stops".to_owned())),
             // The broker keeps it until there is room.
@@ -332,7 +334,7 @@ impl Running {
             Err(error) => {
                 health.add_errors(1);
                 health.alarm("refused-here", &error.to_string());
-                Ok(link.acknowledge(&receipt)?)
+                Ok(self.receipts.dropped(receipt)?)
             }
         }
     }
@@ -374,6 +376,17 @@ impl Running {
         // A broker that does not take it notices the closed connection.
         let _ = tokio::time::timeout(GOODBYE_MAX, goodbye).await;
         end
+    }
+}
+
+/// Finds out why the client took nothing more.
+async fn explained(mut link: Link, end: End) -> End {
+    match end {
+        End::Gone => match tokio::time::timeout(GOODBYE_MAX, link.last_words()).await {
+            Ok(reason) => End::Lost(reason),
+            Err(_) => End::Gone,
+        },
+        end => end,
     }
 }
 

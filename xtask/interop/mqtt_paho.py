@@ -12,6 +12,9 @@ from peers import PATIENCE_S, expect, main, wait_for
 V5 = mqtt.MQTTv5
 V311 = mqtt.MQTTv311
 
+# "websockets" runs the same scenarios over that transport.
+transport = "tcp"
+
 
 class Peer:
     """A connected client that keeps what it receives."""
@@ -26,6 +29,7 @@ class Peer:
             mqtt.CallbackAPIVersion.VERSION2,
             client_id=name,
             protocol=version,
+            transport=transport,
             **({} if version == V5 else {"clean_session": clean}),
         )
         self.client.on_connect = self._on_connect
@@ -245,9 +249,17 @@ def unsubscribe(address, version):
 
 
 def in_both(scenario):
+    def run(version, address, websocket):
+        global transport
+        if websocket:
+            transport = "websockets"
+        scenario(websocket or address, version)
+
     return {
-        f"{scenario.__name__}-v311": lambda address, _kafka: scenario(address, V311),
-        f"{scenario.__name__}-v5": lambda address, _kafka: scenario(address, V5),
+        f"{scenario.__name__}-{name}": lambda address, _kafka, websocket=None, v=version: run(
+            v, address, websocket
+        )
+        for name, version in (("v311", V311), ("v5", V5))
     }
 
 

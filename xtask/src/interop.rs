@@ -1,5 +1,6 @@
 //! `cargo xtask interop`: the built program against real peers.
 
+mod bridge;
 mod crowd;
 mod features;
 mod install;
@@ -24,7 +25,7 @@ use crate::tidy::repository;
 
 /// The text of `cargo xtask interop --help`.
 pub const HELP: &str = "\
-Runs the built program against mosquitto clients, paho, kcat, confluent-kafka,
+Runs the built program against mosquitto and its clients, paho, kcat, confluent-kafka,
 kafka-python, pymodbus, libmodbus and pysparkplug, cuts the link between a gateway and a hub, and crowds a
 gateway with connections. Installs what it needs (apt, a Python environment).
 
@@ -114,9 +115,13 @@ fn scenarios() -> Vec<Scenario> {
                 let node = stage.gateway(&format!("{peer}-{name}"))?;
                 stage.script(script, name, &node, &[])
             }));
+            if peer == "paho" {
+                all.push(features::over_websocket(name));
+            }
         }
     }
     all.extend(features::scenarios());
+    all.extend(bridge::scenarios());
     for mode in ["tcp", "rtu-over-tcp", "rtu"] {
         all.push(Scenario::new(
             format!("modbus-pymodbus-types-orders-tables-{mode}"),
@@ -248,14 +253,16 @@ impl Stage {
 
     /// Runs one function of a Python script against `node`.
     fn script(&self, script: &str, name: &str, node: &Node, more: &[&str]) -> Outcome {
+        let mqtt = node.ports.mqtt.unwrap_or(node.ports.kafka).to_string();
+        let kafka = node.ports.kafka.to_string();
+        self.script_at(script, name, [&mqtt, &kafka], more)
+    }
+
+    /// Runs one function of a Python script against MQTT and Kafka addresses.
+    fn script_at(&self, script: &str, name: &str, at: [&str; 2], more: &[&str]) -> Outcome {
         let path = repository().join("xtask/interop").join(script);
-        let mqtt = node.ports.mqtt.unwrap_or(node.ports.kafka);
         let mut command = Command::new(&self.python);
-        command
-            .arg("-B")
-            .arg(path)
-            .args([name, &mqtt.to_string(), &node.ports.kafka.to_string()])
-            .args(more);
+        command.arg("-B").arg(path).arg(name).args(at).args(more);
         finish(&mut command, SCRIPT_TIMEOUT).map(drop)
     }
 

@@ -122,6 +122,8 @@ impl Spec {
 pub struct Ports {
     /// MQTT; absent on a hub without `[mqtt]`.
     pub mqtt: Option<SocketAddr>,
+    /// MQTT over WebSockets, where it is configured.
+    pub websocket: Option<SocketAddr>,
     /// Kafka.
     pub kafka: SocketAddr,
     /// HTTP.
@@ -206,6 +208,7 @@ impl Node {
         Ok(Self {
             ports: Ports {
                 mqtt: None,
+                websocket: None,
                 kafka: nowhere,
                 http: nowhere,
             },
@@ -313,6 +316,7 @@ fn read_ports(file: &Path) -> Option<Ports> {
     };
     Some(Ports {
         mqtt: address("mqtt"),
+        websocket: address("mqtt_websocket"),
         kafka: address("kafka")?,
         http: address("http")?,
     })

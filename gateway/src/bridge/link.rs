@@ -20,6 +20,8 @@ use rumqttc::v5::mqttbytes::v5::{
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::receipts::UNWRITTEN_MAX;
+use crate::config::defaults::BRIDGE_TOPICS_MAX;
 use crate::config::{Bridge, BridgeVersion};
 use crate::mqtt::message::{Message, MessageProperties};
 
@@ -27,9 +29,13 @@ use crate::mqtt::message::{Message, MessageProperties};
 /// read.
 const EVENTS_MAX: usize = 64;
 
-/// Messages from the broker that are not durable yet, at most; also what the
-/// request channel has to hold beside the window.
-pub const INCOMING_MAX: u16 = 256;
+/// Messages that a broker with MQTT 5 may have on their way; one with MQTT
+/// 3.1.1 asks nobody.
+const INCOMING_MAX: u16 = 256;
+
+/// Requests beside messages and acknowledgements: an UNSUBSCRIBE for each
+/// topic of an earlier configuration, one SUBSCRIBE, one DISCONNECT.
+const CONTROL_MAX: usize = BRIDGE_TOPICS_MAX + 2;
 
 /// Largest packet that is taken from the broker. The log refuses what is
 /// larger than a batch anyway.
@@ -54,6 +60,8 @@ pub enum Event {
     Message(Box<Incoming>),
     /// The next message that was handed over is written.
     Written(u16),
+    /// An acknowledgement that was handed over is written.
+    ReceiptWritten,
     /// The broker has a message, or refuses it.
     Acknowledged {
         /// Which one.
@@ -89,17 +97,18 @@ pub struct Incoming {
 }
 
 /// What acknowledges a message of the broker.
-#[derive(Debug)]
-pub enum Receipt {
-    /// MQTT 3.1.1.
-    V311(rumqttc::Publish),
-    /// MQTT 5.
-    V5(v5::mqttbytes::v5::Publish),
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// The message's packet identifier.
+    pub packet_id: u16,
+    /// Its quality of service; nobody acknowledges 0.
+    pub qos: u8,
 }
 
-/// A request that the client did not take: its connection has ended.
+/// A request that the client did not take: its connection has ended, or it
+/// does not write what it was given.
 #[derive(Debug, thiserror::Error)]
-#[error("the connection has ended")]
+#[error("the client takes nothing more")]
 pub struct Gone;
 
 enum Client {
@@ -124,7 +133,9 @@ impl Link {
     /// Begins to connect.
     pub fn open(config: &Bridge, password: Option<String>) -> Self {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
-        let capacity = usize::from(config.inflight) + usize::from(INCOMING_MAX) + 16;
+        // Never full: the window, the acknowledgements and the rest are each
+        // counted, so nothing that is handed over has to wait here.
+        let capacity = usize::from(config.inflight) + UNWRITTEN_MAX + CONTROL_MAX;
         match config.version {
             BridgeVersion::V311 => {
                 let options = options_v311(config, password);
@@ -151,6 +162,16 @@ impl Link {
     pub async fn event(&mut self) -> Event {
         let ended = || Event::Lost("the client ended".to_owned());
         self.events.recv().await.unwrap_or_else(ended)
+    }
+
+    /// Why the connection ended, after [`Gone`]. What the broker sent before is
+    /// dropped: it was not acknowledged and comes again.
+    pub async fn last_words(&mut self) -> String {
+        loop {
+            if let Event::Lost(reason) = self.event().await {
+                return reason;
+            }
+        }
     }
 
     /// Hands a message over, under the broker's topic.
@@ -198,13 +219,31 @@ impl Link {
     ///
     /// # Errors
     /// When the connection has ended.
-    pub fn acknowledge(&self, receipt: &Receipt) -> Result<(), Gone> {
-        match (&self.client, receipt) {
-            (Client::V311(client), Receipt::V311(publish)) => {
-                client.try_ack(publish).map_err(|_| Gone)
+    pub fn acknowledge(&self, receipt: Receipt) -> Result<(), Gone> {
+        // The client looks at the identifier and the quality of service only.
+        match &self.client {
+            Client::V311(client) => {
+                let qos = match receipt.qos {
+                    0 => rumqttc::QoS::AtMostOnce,
+                    1 => rumqttc::QoS::AtLeastOnce,
+                    _ => rumqttc::QoS::ExactlyOnce,
+                };
+                let mut publish = rumqttc::Publish::new("", qos, Vec::new());
+                publish.pkid = receipt.packet_id;
+                client.try_ack(&publish).map_err(|_| Gone)
             }
-            (Client::V5(client), Receipt::V5(publish)) => client.try_ack(publish).map_err(|_| Gone),
-            _ => Err(Gone),
+            Client::V5(client) => {
+                let publish = v5::mqttbytes::v5::Publish {
+                    qos: match receipt.qos {
+                        0 => v5::mqttbytes::QoS::AtMostOnce,
+                        1 => v5::mqttbytes::QoS::AtLeastOnce,
+                        _ => v5::mqttbytes::QoS::ExactlyOnce,
+                    },
+                    pkid: receipt.packet_id,
+                    ..Default::default()
+                };
+                client.try_ack(&publish).map_err(|_| Gone)
+            }
         }
     }
 
@@ -317,7 +356,10 @@ async fn drive_v311(mut client: rumqttc::EventLoop, events: mpsc::Sender<Event>)
                     retain: publish.retain,
                     ..message
                 });
-                let receipt = Receipt::V311(publish);
+                let receipt = Receipt {
+                    packet_id: publish.pkid,
+                    qos: publish.qos as u8,
+                };
                 Event::Message(Box::new(Incoming { message, receipt }))
             }
             Ok(rumqttc::Event::Incoming(Packet::PubAck(ack))) => Event::Acknowledged {
@@ -329,6 +371,9 @@ async fn drive_v311(mut client: rumqttc::EventLoop, events: mpsc::Sender<Event>)
                 Event::Subscribed(ack.return_codes.iter().filter(failed).count())
             }
             Ok(rumqttc::Event::Outgoing(Outgoing::Publish(id))) => Event::Written(id),
+            Ok(rumqttc::Event::Outgoing(Outgoing::PubAck(_) | Outgoing::PubRec(_))) => {
+                Event::ReceiptWritten
+            }
             Ok(rumqttc::Event::Outgoing(Outgoing::Disconnect)) => Event::Disconnected,
             Ok(_) => continue,
             Err(error) => Event::Lost(error.to_string()),
@@ -361,7 +406,10 @@ async fn drive_v5(mut client: v5::EventLoop, events: mpsc::Sender<Event>) {
                     retain: publish.retain,
                     ..message
                 });
-                let receipt = Receipt::V5(publish);
+                let receipt = Receipt {
+                    packet_id: publish.pkid,
+                    qos: publish.qos as u8,
+                };
                 Event::Message(Box::new(Incoming { message, receipt }))
             }
             Ok(v5::Event::Incoming(Packet::PubAck(ack))) => Event::Acknowledged {
@@ -374,6 +422,9 @@ async fn drive_v5(mut client: v5::EventLoop, events: mpsc::Sender<Event>) {
                 Event::Subscribed(ack.return_codes.iter().filter(failed).count())
             }
             Ok(v5::Event::Outgoing(Outgoing::Publish(id))) => Event::Written(id),
+            Ok(v5::Event::Outgoing(Outgoing::PubAck(_) | Outgoing::PubRec(_))) => {
+                Event::ReceiptWritten
+            }
             Ok(v5::Event::Outgoing(Outgoing::Disconnect)) => Event::Disconnected,
             Ok(_) => continue,
             Err(error) => Event::Lost(error.to_string()),

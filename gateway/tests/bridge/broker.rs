@@ -78,6 +78,17 @@ impl Running {
         }
     }
 
+    /// Waits until the bridge has taken so many messages of the broker.
+    pub async fn taken(&self, count: u64) {
+        let taking = async {
+            while self.health.snapshot().readings < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        let taking = tokio::time::timeout(PATIENCE, taking).await;
+        taking.expect("the messages are not taken");
+    }
+
     /// Gives the bridge another configuration.
     pub fn configure(&self, config: Bridge) {
         self.config.send(Arc::new(config)).unwrap();

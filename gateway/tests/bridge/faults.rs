@@ -162,12 +162,49 @@ async fn a_message_of_the_broker_is_acknowledged_when_it_is_durable() {
     session
         .send(publish("elsewhere", "not asked for", Qos::AtLeastOnce, 10))
         .await;
-    // What is dropped is acknowledged at once, and it came behind the other.
-    assert_eq!(session.receive().await, Packet::PubAck(success(id(10))));
+    session
+        .send(publish("in/x", "2", Qos::AtLeastOnce, 11))
+        .await;
+    // All three are taken; what is dropped waits for what came before it.
+    bridge.taken(2).await;
     server.storage.run_commit();
-    assert_eq!(session.receive().await, Packet::PubAck(success(id(9))));
+    for packet_id in [9, 10, 11] {
+        let acknowledged = session.receive().await;
+        assert_eq!(acknowledged, Packet::PubAck(success(id(packet_id))));
+    }
     bridge.crash().await;
-    assert_eq!(server.log("readings"), [pair("in/x", "1")]);
+    let expected = [pair("in/x", "1"), pair("in/x", "2")];
+    assert_eq!(server.log("readings"), expected);
+}
+
+#[tokio::test]
+async fn a_broker_may_send_more_at_once_than_the_client_takes() {
+    for (version, spoken) in [
+        (BridgeVersion::V311, Version::V311),
+        (BridgeVersion::V5, Version::V5),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Server::start_manual(dir.path()).await;
+        let broker = Broker::start(spoken).await;
+        let topics = vec![topic("in/#", Direction::In)];
+        let settings = config(broker.address, version, topics);
+        let bridge = Running::start(settings, &server.publisher, dir.path());
+        let mut session = broker.accept(false).await;
+        session.subscribe().await;
+        for number in 1..=2_000 {
+            let message = publish("in/x", &number.to_string(), Qos::AtLeastOnce, number);
+            session.send(message).await;
+        }
+        bridge.taken(2_000).await;
+        // They become durable at one moment, and the connection holds.
+        server.storage.run_commit();
+        for number in 1..=2_000 {
+            let acknowledged = session.receive().await;
+            assert_eq!(acknowledged, Packet::PubAck(success(id(number))));
+        }
+        bridge.crash().await;
+        assert_eq!(server.log("readings").len(), 2_000);
+    }
 }
 
 #[tokio::test]

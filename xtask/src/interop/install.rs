@@ -7,7 +7,8 @@ use crate::failure::{During, Failure, Outcome};
 use crate::tidy::repository;
 
 /// Programs and the Debian packages that bring them.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
+    ("mosquitto", "mosquitto"),
     ("mosquitto_pub", "mosquitto-clients"),
     ("mosquitto_sub", "mosquitto-clients"),
     ("kcat", "kcat"),
@@ -15,6 +16,9 @@ const PROGRAMS: [(&str, &str); 6] = [
     ("node", "nodejs"),
     ("npm", "npm"),
 ];
+
+/// Where Debian puts servers. It is not on everybody's path.
+pub const SERVERS: &str = "/usr/sbin";
 
 /// A header and the Debian package that brings it.
 const LIBMODBUS: (&str, &str) = ("/usr/include/modbus/modbus.h", "libmodbus-dev");
@@ -141,7 +145,8 @@ fn imports(python: &Path, check: &str) -> bool {
 
 fn is_on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+    let mut directories = std::env::split_paths(&path).chain([PathBuf::from(SERVERS)]);
+    directories.any(|directory| directory.join(program).is_file())
 }
 
 fn apt(words: &[&str]) -> Outcome {
