@@ -249,8 +249,15 @@ pub trait Accumulator: Send {
     /// to get at it.
     fn merge(&mut self, other: &dyn Accumulator, pairs: &[(u32, u32)]);
 
+    /// The same between slots of `self`; both slots of a pair differ.
+    fn merge_within(&mut self, pairs: &[(u32, u32)]);
+
     /// The results of the slots, in that order. Does not change the states.
     fn finish(&self, groups: &[u32]) -> Column;
+
+    /// The results that the first slot of each pair would have after the second
+    /// one was merged into it. Does not change the states.
+    fn finish_merged(&self, pairs: &[(u32, Option<u32>)]) -> Column;
 
     /// Puts slots back to the state of no rows and frees what they hold.
     fn clear(&mut self, groups: &[u32]);

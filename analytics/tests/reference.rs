@@ -7,12 +7,16 @@
 //! restart through its encoded state at random places. All runs have to give the
 //! same rows in the same order, and the same set of rows as the model.
 
+#[path = "reference/queries.rs"]
+mod queries;
+
 use std::collections::BTreeMap;
 
 use forebay_analytics::decode::Record;
 use forebay_analytics::query::{Advance, Output, Query};
 use forebay_analytics::value::Value;
 use proptest::prelude::*;
+use queries::{QUERIES, STREAMS};
 
 #[derive(Debug, Clone)]
 struct Row {
@@ -562,31 +566,6 @@ proptest! {
         }
     }
 }
-
-const STREAMS: &str = "CREATE STREAM s FROM 'p/#' TIMESTAMP BY ts WATERMARK DELAY '9 ms';
-    CREATE STREAM a FROM 'p/a' TIMESTAMP BY ts WATERMARK DELAY '9 ms';
-    CREATE STREAM b FROM 'p/b', 'p/c' TIMESTAMP BY ts WATERMARK DELAY '5 ms';
-    CREATE TABLE t KEY (path) FROM 'p/d'; ";
-
-/// Kinds of queries that the model does not know.
-const QUERIES: [&str; 12] = [
-    "SELECT path, value - lag(value, 2) AS d, changed(value) OVER () AS c FROM s WHERE value > -5",
-    "SELECT path, ewma(value, 0.3) AS e, hampel_score(value, 5) AS h FROM s",
-    "SELECT max(m) AS m, count(*) AS n, window_end AS e FROM TUMBLE((SELECT path, avg(value) AS m
-       FROM HOP(s, '3 ms', '12 ms') GROUP BY path), '10 ms')",
-    "SELECT path, avg(value) AS m, lag(avg(value)) AS l FROM TUMBLE(s, '7 ms') GROUP BY path HAVING count(*) > 1",
-    "SELECT a.value AS x, t.value AS y FROM a LEFT JOIN t ON a.value = t.value",
-    "SELECT a.value AS x, b.value AS y, b.path FROM a JOIN b ON a.value = b.value
-       AND b.ts BETWEEN a.ts - INTERVAL '8 ms' AND a.ts + INTERVAL '3 ms'",
-    "SELECT a.value AS x, b.path AS y FROM a ASOF JOIN b MATCH_CONDITION (a.ts >= b.ts) ON a.value = b.value",
-    "SELECT path, value FROM s WHERE value > 3 UNION ALL SELECT path, sum(value) AS value FROM TUMBLE(s, '9 ms') GROUP BY path",
-    "SELECT path, max(value) AS m FROM TUMBLE(s, '5 ms') GROUP BY path EMIT ON CHANGE",
-    "SELECT path, avg(value) AS m FROM TUMBLE(s, '5 ms') GROUP BY path;
-       CREATE ALERT high WHEN m > 2 FOR '5 ms' CLEAR WHEN m < 0 FOR '4 ms' SUPPRESS '20 ms'",
-    "SELECT path, percentile(value, 0.9) AS p, stddev(value) AS s, count(DISTINCT value) AS d, slope(value) AS l
-       FROM HOP(s, '4 ms', '20 ms') GROUP BY path",
-    "SELECT value, count(*) AS n FROM SESSION(s, '6 ms', '15 ms') GROUP BY value",
-];
 
 fn all_of_it(output: &Output) -> Vec<String> {
     let rows = output.values().into_iter().map(|row| format!("{row:?}"));

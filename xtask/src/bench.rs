@@ -1,13 +1,14 @@
 //! What the analytic functions find, and how fast.
 //!
-//! These commands call the functions as a library: a query would add noise to
-//! the time and nothing to the answer. The data stay where they are; nothing
+//! These commands call the crate as a library: a gateway would add noise to the
+//! time and nothing to the answer. The data stay where they are; nothing
 //! of them is in the repository.
 
 mod anomaly;
 mod bearings;
 mod functions;
 pub mod nab;
+mod queries;
 
 use crate::args::Args;
 use crate::failure::{Failure, Outcome};
@@ -19,11 +20,14 @@ Measures the analytic functions.
 Usage: cargo xtask bench anomaly --data DIR [--each]
        cargo xtask bench bearings --data DIR
        cargo run --release -p xtask -- bench functions
+       cargo run --release -p xtask -- bench queries
 
   anomaly    scores anomaly_score on series of the Numenta Anomaly Benchmark;
              DIR holds windows.json and the CSV files that it names
   bearings   scores recordings of bearings; DIR holds index.json and f32 files
   functions  rows per CPU second of aggregates, microseconds per waveform
+  queries    rows per CPU second of windows and of decoding, and what fifty
+             queries that wait take
 
   --each     print every series
 ";
@@ -46,6 +50,9 @@ pub fn command(mut args: Args) -> Outcome {
         [name] if name == "anomaly" => anomaly::run(folder()?.as_ref(), each),
         [name] if name == "bearings" => bearings::run(folder()?.as_ref()),
         [name] if name == "functions" => functions::run(),
-        _ => Err(Failure::new("expected anomaly, bearings or functions")),
+        [name] if name == "queries" => queries::run(),
+        _ => Err(Failure::new(
+            "expected anomaly, bearings, functions or queries",
+        )),
     }
 }

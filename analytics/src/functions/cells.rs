@@ -39,8 +39,11 @@ pub(super) trait Cell: State {
     fn merge(&mut self, other: &Self);
 }
 
+/// Some cells one after the other.
+pub(super) type Chosen<'a, S> = std::iter::Copied<std::slice::Iter<'a, &'a S>>;
+
 /// How the results of some cells become a column.
-type Finish<S> = Arc<dyn Fn(&mut dyn Iterator<Item = &S>) -> Column + Send + Sync>;
+type Finish<S> = Arc<dyn Fn(Chosen<'_, S>) -> Column + Send + Sync>;
 
 /// The cells of one aggregate.
 pub(super) struct Cells<S> {
@@ -54,7 +57,7 @@ impl<S: Cell> Cells<S> {
     /// Cells that begin as `empty` and end as the column that `finish` makes.
     pub(super) fn boxed(
         empty: S,
-        finish: impl Fn(&mut dyn Iterator<Item = &S>) -> Column + Send + Sync + 'static,
+        finish: impl Fn(Chosen<'_, S>) -> Column + Send + Sync + 'static,
     ) -> Box<dyn Accumulator> {
         Box::new(Self {
             cells: Vec::new(),
@@ -113,8 +116,37 @@ impl<S: Cell> Accumulator for Cells<S> {
         }
     }
 
+    fn merge_within(&mut self, pairs: &[(u32, u32)]) {
+        for &(from, to) in pairs {
+            let [from, to] = self
+                .cells
+                .get_disjoint_mut([from as usize, to as usize])
+                .expect("the operator merges slots that differ and are handed out");
+            let before = to.heap_bytes();
+            to.merge(from);
+            self.held = (self.held + to.heap_bytes()).saturating_sub(before);
+        }
+    }
+
+    fn finish_merged(&self, pairs: &[(u32, Option<u32>)]) -> Column {
+        let merged: Vec<S> = pairs
+            .iter()
+            .map(|&(first, second)| {
+                let mut cell = self.cells[first as usize].clone();
+                if let Some(second) = second {
+                    cell.merge(&self.cells[second as usize]);
+                }
+                cell
+            })
+            .collect();
+        let chosen: Vec<&S> = merged.iter().collect();
+        (self.finish)(chosen.iter().copied())
+    }
+
     fn finish(&self, groups: &[u32]) -> Column {
-        (self.finish)(&mut groups.iter().map(|&group| &self.cells[group as usize]))
+        let cells = groups.iter().map(|&group| &self.cells[group as usize]);
+        let chosen: Vec<&S> = cells.collect();
+        (self.finish)(chosen.iter().copied())
     }
 
     fn clear(&mut self, groups: &[u32]) {

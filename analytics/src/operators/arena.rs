@@ -89,6 +89,21 @@ impl Arena {
         }
     }
 
+    /// The same between slots of this arena.
+    pub fn merge_within(&mut self, pairs: &[(u32, u32)]) {
+        for state in &mut self.states {
+            state.merge_within(pairs);
+        }
+    }
+
+    /// One column per aggregate, of slots with others merged into them.
+    pub fn finish_merged(&self, pairs: &[(u32, Option<u32>)]) -> Vec<Column> {
+        self.states
+            .iter()
+            .map(|state| state.finish_merged(pairs))
+            .collect()
+    }
+
     /// One column per aggregate.
     pub fn finish(&self, slots: &[u32]) -> Vec<Column> {
         self.states

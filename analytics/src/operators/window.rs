@@ -107,15 +107,15 @@ impl Common {
     }
 
     /// Result rows: keys, beginning, end, aggregates.
-    pub fn results(&mut self, windows: &Results, aggregates: Vec<Column>) -> Chunk {
+    pub fn results(&mut self, windows: Results, aggregates: Vec<Column>) -> Chunk {
         let rows = windows.keys.len();
         let mut columns = self.keys.columns(&windows.keys);
-        columns.push(Column::new(Values::Timestamp(windows.starts.clone()), None));
-        columns.push(Column::new(Values::Timestamp(windows.ends.clone()), None));
+        columns.push(Column::new(Values::Timestamp(windows.starts), None));
+        columns.push(Column::new(Values::Timestamp(windows.ends), None));
         columns.extend(aggregates);
         Chunk {
             batch: Batch::new(columns, rows),
-            times: windows.times.clone(),
+            times: windows.times,
             marks: None,
             records: Vec::new(),
         }
@@ -132,6 +132,17 @@ pub struct Results {
 }
 
 impl Results {
+    /// Windows of many keys with the same bounds.
+    pub fn same(keys: Vec<u32>, start: i64, end: i64) -> Self {
+        let rows = keys.len();
+        Self {
+            keys,
+            starts: vec![start; rows],
+            ends: vec![end; rows],
+            times: vec![end - 1; rows],
+        }
+    }
+
     pub fn push(&mut self, key: u32, start: i64, end: i64, time: i64) {
         self.keys.push(key);
         self.starts.push(start);

@@ -19,7 +19,7 @@ const BATCH: usize = 1024;
 
 /// Rows of one round; five rounds are taken and the best is printed.
 const ROWS: usize = 2_000_000;
-const ROUNDS: usize = 5;
+pub const ROUNDS: usize = 5;
 
 /// Samples of a block, and blocks of a round.
 const SAMPLES: usize = 8192;
@@ -135,7 +135,7 @@ fn block(samples: &[f64], part: u32) -> f64 {
 }
 
 /// The least CPU seconds of some rounds.
-fn best(mut round: impl FnMut()) -> f64 {
+pub fn best(mut round: impl FnMut()) -> f64 {
     (0..ROUNDS)
         .map(|_| {
             let before = cpu_seconds();
@@ -145,7 +145,7 @@ fn best(mut round: impl FnMut()) -> f64 {
         .fold(f64::INFINITY, f64::min)
 }
 
-fn cpu_seconds() -> f64 {
+pub fn cpu_seconds() -> f64 {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
 }
@@ -158,7 +158,7 @@ fn mix(seed: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-fn noise(seed: u64) -> f64 {
+pub fn noise(seed: u64) -> f64 {
     (0..4)
         .map(|part| (mix(seed * 4 + part) >> 40) as f64 / f64::from(1u32 << 24))
         .sum::<f64>()

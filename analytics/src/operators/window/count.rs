@@ -91,7 +91,7 @@ impl CountWindows {
             .collect();
         self.held -= done.len();
         self.arena.release(&done);
-        out.push(common.results(&results, aggregates));
+        out.push(common.results(results, aggregates));
     }
 }
 

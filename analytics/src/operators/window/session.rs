@@ -128,7 +128,7 @@ impl Sessions {
             results.push(*key, session.first, end, end - 1);
         }
         let slots: Vec<u32> = ended.iter().map(|(_, session)| session.slot).collect();
-        out.push(common.results(&results, self.arena.finish(&slots)));
+        out.push(common.results(results, self.arena.finish(&slots)));
     }
 
     /// Frees keys without a session.

@@ -45,7 +45,7 @@ impl StateWindows {
         };
         let mut results = Results::default();
         results.push(key, window.first, window.last, time);
-        out.push(common.results(&results, self.arena.finish(&[window.slot])));
+        out.push(common.results(results, self.arena.finish(&[window.slot])));
         self.arena.release(&[window.slot]);
     }
 

@@ -74,8 +74,8 @@ impl Table {
         self.entries.iter().map(|(_, slot)| *slot).collect()
     }
 
-    /// Adds the groups of a table whose slots are in another arena.
-    pub fn merge(&mut self, arena: &mut Arena, other: &Self, other_arena: &Arena) {
+    /// Adds the groups of another table, as later arrivals.
+    pub fn absorb(&mut self, other: &Self, arena: &mut Arena) {
         if self.entries.is_empty() {
             self.reserve_like(other);
         }
@@ -84,7 +84,7 @@ impl Table {
             .iter()
             .map(|(key, slot)| (*slot, self.slot(*key, arena)))
             .collect();
-        arena.merge(other_arena, &pairs);
+        arena.merge_within(&pairs);
     }
 
     /// Gives the slots back.

@@ -26,7 +26,7 @@ use crate::plan::AggregateCall;
 use crate::state::{Decoder, Encoder, StateError};
 use overlap::Overlap;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Windows that close together for all keys.
 pub struct TimeWindows {
@@ -34,6 +34,8 @@ pub struct TimeWindows {
     arena: Arena,
     /// Slices that may still get rows.
     open: BTreeMap<i64, Table>,
+    /// Empty tables with room for the groups of the next slice.
+    spare: Vec<Table>,
     /// Slices before this one are closed.
     closed: i64,
     /// The parts of windows that overlap.
@@ -45,11 +47,12 @@ pub struct TimeWindows {
 impl TimeWindows {
     pub fn new(slicer: Slicer, aggregates: &[AggregateCall], changes: bool) -> Self {
         let arena = Arena::new(aggregates);
-        let overlap = (slicer.size > 1).then(|| Overlap::new(&arena));
+        let overlap = (slicer.size > 1).then(Overlap::new);
         Self {
             slicer,
             arena,
             open: BTreeMap::new(),
+            spare: Vec::new(),
             closed: i64::MIN,
             overlap,
             touched: changes.then(BTreeMap::new),
@@ -92,15 +95,13 @@ impl TimeWindows {
     }
 
     fn emit(&mut self, common: &mut Common, start: i64, table: &Table, out: &mut Vec<Chunk>) {
-        let mut results = Results::default();
         let (from, to) = (
             self.slicer.start(start),
             self.slicer.start(start + self.slicer.size),
         );
-        for (key, _) in &table.entries {
-            results.push(*key, from, to, to - 1);
-        }
-        out.push(common.results(&results, self.arena.finish(&table.slots())));
+        let keys = table.entries.iter().map(|(key, _)| *key).collect();
+        let results = Results::same(keys, from, to);
+        out.push(common.results(results, self.arena.finish(&table.slots())));
     }
 
     /// Frees keys that no table holds.
@@ -156,7 +157,10 @@ impl Cutter for TimeWindows {
         let mut rest = kept.iter().map(|row| *row as usize).peekable();
         while let Some(first) = rest.peek().copied() {
             let slice = slices[first];
-            let table = self.open.entry(slice).or_default();
+            let table = self
+                .open
+                .entry(slice)
+                .or_insert_with(|| self.spare.pop().unwrap_or_default());
             while let Some(row) = rest.next_if(|row| slices[*row] == slice) {
                 slots.push(table.slot(keys[row], &mut self.arena));
             }
@@ -224,6 +228,7 @@ impl Cutter for TimeWindows {
     fn memory_bytes(&self) -> usize {
         self.arena.memory_bytes()
             + self.open.values().map(Table::memory_bytes).sum::<usize>()
+            + self.spare.iter().map(Table::memory_bytes).sum::<usize>()
             + self.overlap.as_ref().map_or(0, Overlap::memory_bytes)
     }
 
@@ -253,6 +258,7 @@ impl Cutter for TimeWindows {
     /// Ends the oldest windows if there are others. Windows that overlap hold
     /// their slices whether they end or not.
     fn shed(&mut self, common: &mut Common, out: &mut Vec<Chunk>) -> u64 {
+        self.spare.clear();
         let mut slices = self.open.keys();
         let Some(first) = slices.next().copied() else {
             return 0;
@@ -281,17 +287,27 @@ impl TimeWindows {
                 .first_entry()
                 .filter(|entry| *entry.key() < closed)
             {
-                let (slice, mut table) = entry.remove_entry();
+                let (slice, table) = entry.remove_entry();
                 if self.touched.is_none() {
                     self.emit(common, slice, &table, out);
                 } else {
                     self.report(common, slice, &table, out);
                 }
-                table.release(&mut self.arena);
+                self.release(table);
             }
         }
         self.closed = closed;
         self.tidy(common);
+    }
+
+    /// Lets a table go.
+    fn release(&mut self, mut table: Table) {
+        /// Tables of a slice that closes and of one that opens.
+        const SPARES: usize = 2;
+        table.release(&mut self.arena);
+        if self.spare.len() < SPARES {
+            self.spare.push(table);
+        }
     }
 
     /// The rows that need no group in an open slice that is not there yet; the

@@ -112,7 +112,7 @@ impl KeyedWindows {
         }
         key.closed = closed;
         if !slots.is_empty() {
-            out.push(common.results(&results, self.window_arena.finish(&slots)));
+            out.push(common.results(results, self.window_arena.finish(&slots)));
             self.window_arena.release(&slots);
         }
     }
