@@ -37,7 +37,10 @@ pub struct Record<'a> {
     pub partition: i32,
     /// The offset.
     pub offset: i64,
-    /// The time of the record in milliseconds since the Unix epoch.
+    /// The time of the record in milliseconds since the Unix epoch. It bounds how
+    /// far a time in the payload may be ahead, so it has to be that of a clock
+    /// that is right: the gateway's own, or a producer's that was bounded when
+    /// the record was appended (`message.timestamp.after.max.ms`).
     pub timestamp_ms: i64,
     /// The path, which is the key of the record.
     pub path: &'a str,

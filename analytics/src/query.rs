@@ -14,23 +14,25 @@
 
 mod advance;
 mod json;
+mod output;
 mod progress;
 
 #[cfg(test)]
 mod tests;
 
 pub use json::{write_alert, write_row};
+pub use output::{Budget, Counts, Output};
 
 use std::collections::BTreeMap;
 
-use crate::alerts::{AlertEvent, AlertRule};
+use crate::alerts::AlertRule;
 use crate::bind;
-use crate::decode::{DecodeCounts, Decoded, Record, Router, ScanDecoder};
-use crate::operators::{self, Chunk, Context, Operator, Refusal, Refused};
+use crate::decode::{Decoded, Record, Router, ScanDecoder};
+use crate::operators::{self, Chunk, Context, Operator, Refusal};
 use crate::plan::Plan;
 use crate::state::{Decoder, Encoder, StateError};
 use crate::syntax::{Emit, SqlError};
-use crate::value::{DataType, Value};
+use crate::value::DataType;
 use crate::watermark::{END_OF_TIME_MS, Tracker};
 use progress::Progress;
 
@@ -85,53 +87,19 @@ pub enum Advance {
     End,
 }
 
-/// What a call produced.
-#[derive(Debug, Default)]
-pub struct Output {
-    /// Result rows. Columns are [`Plan::output`], of which the last
-    /// [`Plan::hidden`] are not for people.
-    pub rows: Vec<Chunk>,
-    /// Alerts that begin or end, in order.
-    pub alerts: Vec<AlertEvent>,
-    /// Rows that were not taken; those with a record belong into `<query>.late`.
-    pub refused: Vec<Refused>,
-    /// Whether the memory budget began or ceased to change results: an alarm of
-    /// the gateway.
-    pub budget: Option<Budget>,
-}
-
-/// A change in how a query stands to its memory budget.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Budget {
-    /// Windows end early, keys are forgotten or rows refused from here on.
-    Reached,
-    /// Results are whole again.
-    Relieved,
-}
-
-/// Counters since the query was made; they are not part of the state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// What decoding met.
-    pub decode: DecodeCounts,
-    /// Result rows.
-    pub rows_out: u64,
-    /// Rows whose windows had closed.
-    pub late: u64,
-    /// Rows too far ahead of their record time.
-    pub ahead: u64,
-    /// Rows for which there was no memory.
-    pub no_memory: u64,
-    /// Windows closed early and keys forgotten to stay in the memory budget.
-    pub shed: u64,
-    /// Answers of analytic functions that are null for want of memory.
-    pub unanswered: u64,
-    /// Rows that would have raised an alert of a key for which there was no
-    /// memory.
-    pub untracked: u64,
-}
-
 /// A running query.
+///
+/// # Restarts
+/// [`Query::encode_state`] is exact: what follows [`Query::decode_state`] is what
+/// would have followed without the restart. It need not be written with each
+/// commit. A commit holds the result rows and the input offsets; a snapshot is
+/// written when the records since the last one are more bytes than a restart may
+/// read. After a restart the shell decodes the newest snapshot, hands in what
+/// came after it, drops what comes out up to the offsets of the last commit, and
+/// goes on. For that the records have to come in the same order again, which is
+/// given if one commit is one call of [`Query::push`] with the partitions in
+/// ascending order, and logged advances come between the calls between which
+/// they came.
 pub struct Query {
     plan: Plan,
     router: Router,
@@ -475,11 +443,14 @@ impl Query {
     }
 
     /// For each partition the lowest offset whose record still feeds an open
-    /// window; `None` if every record since the beginning may matter, so that
-    /// only an encoded state can replace them.
+    /// window: what a snapshot of now stands for, and which records a rebuild
+    /// from nothing would read. `None` if every record since the beginning may
+    /// matter, so that only an encoded state can replace them: sessions, windows
+    /// that follow arrival, windows per key, joins, functions that look back,
+    /// standing alerts, and the rows that EMIT ON CHANGE compares with.
     ///
-    /// Standing alerts and the rows that EMIT ON CHANGE compares with are not in
-    /// open windows, so there the answer is always `None`.
+    /// A rebuild from these records alone has the rows of the open windows, but
+    /// not the advances that closed others; an exact restart takes a snapshot.
     pub fn lowest_offsets(&mut self) -> Option<Vec<(String, i32, i64)>> {
         let more = !self.last_rows.is_empty() || self.alerts.iter().any(|rule| !rule.is_idle());
         match self.root.horizon() {
@@ -568,24 +539,5 @@ impl Query {
             }
             Ok(())
         })
-    }
-}
-
-impl Output {
-    /// The rows as values, for tests and tools.
-    pub fn values(&self) -> Vec<Vec<Value>> {
-        self.rows
-            .iter()
-            .flat_map(|chunk| {
-                (0..chunk.rows()).map(|row| {
-                    chunk
-                        .batch
-                        .columns()
-                        .iter()
-                        .map(|column| column.value(row))
-                        .collect()
-                })
-            })
-            .collect()
     }
 }

@@ -7,7 +7,9 @@ use sqlparser::ast::{
 
 use super::tokens::{Tokens, position};
 use super::{lower, window};
-use crate::syntax::{Expr, Item, Join, Position, Query, Select, Source, SqlError};
+use crate::syntax::{
+    Expr, ExprKind, Item, Join, Operator, Position, Query, Select, Source, SqlError,
+};
 
 pub fn query(tokens: &mut Tokens) -> Result<Query, SqlError> {
     let at = tokens.position();
@@ -97,6 +99,11 @@ fn select(select: &ast::Select) -> Result<Select, SqlError> {
         return Err(SqlError::new(at, "not supported: modifiers of GROUP BY"));
     }
     let mut group_by = Vec::new();
+    let mut filter = select
+        .selection
+        .as_ref()
+        .map(|expr| lower::expression(expr, at))
+        .transpose()?;
     for group in groups {
         let expr = lower::expression(group, at)?;
         match window::from_group(&expr)? {
@@ -106,24 +113,37 @@ fn select(select: &ast::Select) -> Result<Select, SqlError> {
                     window: cut,
                     time: None,
                     at: expr.at,
-                }
+                };
+                let (rows, keys) = window::behind_window(expr);
+                group_by.extend(keys);
+                filter = both(filter, rows);
             }
             None => group_by.push(expr),
         }
     }
-    let optional = |expr: &Option<SqlExpr>| -> Result<Option<Expr>, SqlError> {
-        expr.as_ref()
-            .map(|expr| lower::expression(expr, at))
-            .transpose()
-    };
     Ok(Select {
         at,
         items: items?,
         from,
-        filter: optional(&select.selection)?,
+        filter,
         group_by,
-        having: optional(&select.having)?,
+        having: select
+            .having
+            .as_ref()
+            .map(|expr| lower::expression(expr, at))
+            .transpose()?,
     })
+}
+
+/// Two conditions of which either may be absent.
+fn both(left: Option<Expr>, right: Option<Expr>) -> Option<Expr> {
+    match (left, right) {
+        (Some(left), Some(right)) => Some(Expr {
+            at: left.at,
+            kind: ExprKind::Binary(Operator::And, Box::new(left), Box::new(right)),
+        }),
+        (left, right) => left.or(right),
+    }
 }
 
 fn item(item: &SelectItem, at: Position) -> Result<Item, SqlError> {

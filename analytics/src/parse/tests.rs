@@ -193,3 +193,56 @@ fn words_of_clauses_are_columns_where_an_operand_stands() {
         parse("SELECT 1 FROM \"a\"; CREATE ALERT x WHEN FOR '5 s'").expect_err("no condition");
     assert!(error.message.contains("expected an expression"), "{error}");
 }
+
+#[test]
+fn windows_of_azure_and_ekuiper_keep_what_stands_behind_them() {
+    let group = |window: &str| {
+        query(&format!(
+            "SELECT avg(t) FROM \"a\" WHERE t < 9 GROUP BY {window}"
+        ))
+    };
+    let cut = |window: &str| match group(window).body.selects.remove(0).from {
+        Source::Window { window, .. } => window,
+        other => panic!("{other:?}"),
+    };
+    let hop = cut("HoppingWindow(Duration(hour, 1), Hop(minute, 5), Offset(millisecond, -1))");
+    let expected = Window::Hop {
+        slide: 300_000,
+        size: 3_600_000,
+        offset: -1,
+        zone: None,
+    };
+    assert_eq!(hop, expected);
+    let tumble = cut("TumblingWindow(Duration(second, 10))");
+    assert!(matches!(
+        tumble,
+        Window::Tumble {
+            size: 10_000,
+            offset: 0,
+            ..
+        }
+    ));
+    let session = cut("SessionWindow(Timeout(second, 5), MaxDuration(second, 60))");
+    assert!(matches!(
+        session,
+        Window::Session {
+            gap: 5_000,
+            max: Some(60_000)
+        }
+    ));
+    let select = group("COUNTWINDOW(5, 1) FILTER (WHERE t > 2)")
+        .body
+        .selects
+        .remove(0);
+    let filter = select.filter.expect("both conditions");
+    assert!(matches!(filter.kind, ExprKind::Binary(Operator::And, ..)));
+    let select = group("SessionWindow(second, 5, 10) OVER (PARTITION BY id)")
+        .body
+        .selects
+        .remove(0);
+    assert_eq!(select.group_by.len(), 1);
+    assert!(
+        error("SELECT avg(t) FROM \"a\" GROUP BY TumblingWindow(Hop(second, 1))")
+            .contains("duration")
+    );
+}

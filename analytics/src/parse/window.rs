@@ -251,18 +251,28 @@ pub fn from_group(expr: &Expr) -> Result<Option<Window>, SqlError> {
             gap: positive(gap, "gap")?,
             max: None,
         },
-        ("tumblingwindow", arguments) => Window::Tumble {
-            size: units(arguments, 1, at)?[0],
-            offset: 0,
-            zone: None,
-        },
+        ("tumblingwindow", arguments) => {
+            let (lengths, offset) = lengths(arguments, &["duration"], at)?;
+            Window::Tumble {
+                size: lengths[0],
+                offset,
+                zone: None,
+            }
+        }
         ("hoppingwindow", arguments) => {
-            let lengths = units(arguments, 2, at)?;
+            let (lengths, offset) = lengths(arguments, &["duration", "hop"], at)?;
             Window::Hop {
                 slide: lengths[1],
                 size: lengths[0],
-                offset: 0,
+                offset,
                 zone: None,
+            }
+        }
+        ("sessionwindow", arguments) if arguments.iter().any(|one| part_of(one).is_some()) => {
+            let (lengths, _) = lengths(arguments, &["timeout", "maxduration"], at)?;
+            Window::Session {
+                gap: lengths[0],
+                max: Some(lengths[1]),
             }
         }
         ("sessionwindow", arguments) => session(arguments, at)?,
@@ -287,6 +297,67 @@ pub fn from_group(expr: &Expr) -> Result<Option<Window>, SqlError> {
         _ => return Ok(None),
     };
     check(window, at).map(Some)
+}
+
+/// `Duration(second, 10)` and its like, as Azure writes them: the name and the
+/// milliseconds.
+fn part_of(expr: &Expr) -> Option<(String, i64)> {
+    let ExprKind::Call(call) = &expr.kind else {
+        return None;
+    };
+    let [unit, number] = call.arguments.as_slice() else {
+        return None;
+    };
+    let (_, unit) = unit_of(unit)?;
+    let number = match &number.kind {
+        ExprKind::Literal(Value::Int(number)) => *number,
+        ExprKind::Negate(inner) => match inner.kind {
+            ExprKind::Literal(Value::Int(number)) => -number,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some((
+        call.name.to_ascii_lowercase(),
+        (number as f64 * unit) as i64,
+    ))
+}
+
+/// Lengths by the names of Azure, with an offset, or by place.
+fn lengths(arguments: &[Expr], wanted: &[&str], at: Position) -> Result<(Vec<i64>, i64), SqlError> {
+    let parts: Option<Vec<(String, i64)>> = arguments.iter().map(part_of).collect();
+    let Some(parts) = parts.filter(|parts| !parts.is_empty()) else {
+        return Ok((units(arguments, wanted.len(), at)?, 0));
+    };
+    let part = |name: &str| parts.iter().find(|(known, _)| known == name);
+    let found: Vec<i64> = wanted
+        .iter()
+        .filter_map(|name| part(name).map(|(_, ms)| *ms))
+        .filter(|ms| *ms > 0)
+        .collect();
+    let offset = part("offset");
+    if found.len() != wanted.len() || parts.len() != wanted.len() + usize::from(offset.is_some()) {
+        return Err(SqlError::new(
+            at,
+            format!(
+                "expected {}(unit, number) with a number above 0, and offset(unit, number) if wanted",
+                wanted.join("(unit, number), ")
+            ),
+        ));
+    }
+    Ok((found, offset.map_or(0, |(_, ms)| *ms)))
+}
+
+/// What stands behind a window in GROUP BY: eKuiper filters the rows before
+/// they are cut, Azure names the groups of sessions.
+pub fn behind_window(expr: Expr) -> (Option<Expr>, Vec<Expr>) {
+    match expr.kind {
+        ExprKind::Call(call) => (
+            call.filter.map(|filter| *filter),
+            call.over.unwrap_or_default(),
+        ),
+        _ => (None, Vec::new()),
+    }
 }
 
 /// `(unit, n, …)` or intervals.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::alerts::Transition;
+use crate::operators::Refused;
 
 /// A message: path, time in seconds, value.
 type Message = (&'static str, i64, f64);

@@ -62,10 +62,9 @@ pub fn run() -> Outcome {
         ),
         (
             "tumble, filter and arithmetic",
-            format!(
-                "SELECT path, avg(value * 1.8 + 32) AS a, stddev(value) AS s, max(value) AS m
+            "SELECT path, avg(value * 1.8 + 32) AS a, stddev(value) AS s, max(value) AS m
                  FROM TUMBLE(s, '10 s') WHERE value > 10 GROUP BY path"
-            ),
+                .to_owned(),
         ),
         (
             "lag",

@@ -37,6 +37,13 @@ impl ExprBinder<'_, '_> {
             (false, other) => other,
         };
         let Some(function) = functions::find(name) else {
+            if name.eq_ignore_ascii_case("lead") {
+                return Err(SqlError::new(
+                    at,
+                    "lead(x) would wait for a row that may never come; give the row before with \
+                     lag(x) instead, or two rows with COUNT_WINDOW(stream, 2, 1), first(x) and last(x)",
+                ));
+            }
             return Err(SqlError::new(
                 at,
                 format!("unknown function `{name}`{}", function_hint(name)),
