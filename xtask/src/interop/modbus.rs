@@ -22,13 +22,7 @@ pub fn pymodbus(stage: &Stage, mode: &str) -> Outcome {
     let device = line.as_ref().map(|line| line.device.as_path());
     let peer = Peer::pymodbus(stage, mode, device, None)?;
     let endpoint = endpoint(mode, &peer.place, line.as_ref());
-    let node = gateway(
-        stage,
-        &format!("pymodbus-{mode}"),
-        &endpoint,
-        &peer.tags,
-        "",
-    )?;
+    let node = gateway(stage, &format!("pymodbus-{mode}"), &endpoint, &peer.tags)?;
     expect_tags(&node, &peer.tags)?;
     drop(node);
     // The node is gone, so the line is free.
@@ -40,13 +34,7 @@ pub fn libmodbus(stage: &Stage, mode: &str) -> Outcome {
     let line = (mode == "rtu").then(|| Line::start(stage)).transpose()?;
     let peer = Peer::libmodbus(stage, mode, line.as_ref().map(|line| line.device.as_path()))?;
     let endpoint = endpoint(mode, &peer.place, line.as_ref());
-    let node = gateway(
-        stage,
-        &format!("libmodbus-{mode}"),
-        &endpoint,
-        &peer.tags,
-        "",
-    )?;
+    let node = gateway(stage, &format!("libmodbus-{mode}"), &endpoint, &peer.tags)?;
     expect_tags(&node, &peer.tags)
 }
 
@@ -57,7 +45,7 @@ pub fn restarted_device(stage: &Stage) -> Outcome {
     let place = peer.place.clone();
     let tags: Vec<Value> = peer.tags.iter().take(3).cloned().collect();
     let endpoint = endpoint("tcp", &place, None);
-    let node = gateway(stage, "modbus-restarted", &endpoint, &tags, "")?;
+    let node = gateway(stage, "modbus-restarted", &endpoint, &tags)?;
     expect_tags(&node, &tags)?;
     drop(peer);
     let name = path(&tags[0]);
@@ -81,8 +69,16 @@ pub fn restarted_device(stage: &Stage) -> Outcome {
     Ok(())
 }
 
+/// Bad readings of a live unit that a busy machine may cause beside twenty good
+/// ones. A unit that pays for its neighbour has more.
+const LATE_MAX: usize = 4;
+
 /// Adds a unit that nobody answers for and looks whether its neighbour is read
 /// as before.
+///
+/// The timeout is the default of a second. A unit by libmodbus takes whatever
+/// comes within half a second of an unanswered request to another unit for that
+/// one's answer, so with a shorter timeout it misses requests of its own.
 pub fn dead_neighbour(stage: &Stage) -> Outcome {
     let line = Line::start(stage)?;
     let peer = Peer::libmodbus(stage, "rtu", Some(&line.device))?;
@@ -90,26 +86,24 @@ pub fn dead_neighbour(stage: &Stage) -> Outcome {
     let alive = serde_json::json!({ "name": "alive", "address": 7, "type": "UINT16", "value": 35 });
     let dead = serde_json::json!({ "name": "dead", "address": 7, "type": "UINT16", "unit_id": 9, "status": "timeout" });
     let tags = vec![alive, dead];
-    let node = gateway(
-        stage,
-        "modbus-neighbour",
-        &endpoint,
-        &tags,
-        "timeout = \"200ms\"\n",
-    )?;
+    let node = gateway(stage, "modbus-neighbour", &endpoint, &tags)?;
     expect_tags(&node, &tags)?;
-    let count = |all: &[(String, Value)], name: &str| {
+    let count = |all: &[(String, Value)], name: &str, quality: &str| {
         let of_tag = all.iter().filter(|(key, _)| key == name);
-        of_tag.count()
+        of_tag
+            .filter(|(_, reading)| reading["quality"] == quality)
+            .count()
     };
     // Twenty polls of the one while the other is probed a few times.
-    wait_for(&node, "twenty readings", |all| {
-        count(all, "device/alive") >= 20
+    wait_for(&node, "twenty good readings", |all| {
+        count(all, "device/alive", "good") >= 20
     })?;
-    let dead = count(&readings(&node)?, "device/dead");
-    if dead > 8 {
+    let all = readings(&node)?;
+    let late = count(&all, "device/alive", "bad");
+    let dead = count(&all, "device/dead", "bad");
+    if late > LATE_MAX || dead > 8 {
         return Err(Failure::new(format!(
-            "the dead unit was tried {dead} times"
+            "the live unit was late {late} times, and the dead one was tried {dead} times"
         )));
     }
     Ok(())
@@ -164,16 +158,16 @@ fn endpoint(mode: &str, place: &str, line: Option<&Line>) -> String {
     }
 }
 
-fn gateway(stage: &Stage, name: &str, endpoint: &str, tags: &[Value], keys: &str) -> Outcome<Node> {
+fn gateway(stage: &Stage, name: &str, endpoint: &str, tags: &[Value]) -> Outcome<Node> {
     let mut spec = Spec::gateway(&stage.program, name, stage.work.path());
-    spec.sections = section(endpoint, tags, keys).during("[[modbus]]")?;
+    spec.sections = section(endpoint, tags).during("[[modbus]]")?;
     Node::start(&spec)
 }
 
 /// The section of a device with these tags.
-fn section(endpoint: &str, tags: &[Value], keys: &str) -> Result<String, std::fmt::Error> {
+fn section(endpoint: &str, tags: &[Value]) -> Result<String, std::fmt::Error> {
     let mut out = String::from("[[modbus]]\nname = \"device\"\ninterval = \"200ms\"\n");
-    writeln!(out, "endpoint = {endpoint:?}\n{keys}tags = [")?;
+    writeln!(out, "endpoint = {endpoint:?}\ntags = [")?;
     for tag in tags {
         out.push_str("  { ");
         let fields = tag.as_object().into_iter().flatten();
@@ -188,25 +182,38 @@ fn section(endpoint: &str, tags: &[Value], keys: &str) -> Result<String, std::fm
     Ok(out)
 }
 
-/// Waits until every tag was read and compares it.
+/// Waits until every tag has the reading that it should have.
+///
+/// A busy machine may be late with an answer, and the reading that says so is
+/// right. A good reading with another value never is.
 fn expect_tags(node: &Node, tags: &[Value]) -> Outcome {
-    let mut found: BTreeMap<String, Value> = BTreeMap::new();
-    wait_for(node, "every tag", |all| {
-        found = all.iter().cloned().collect();
-        tags.iter().all(|tag| found.contains_key(&path(tag)))
-    })?;
-    for tag in tags {
-        let reading = &found[&path(tag)];
-        let is_right = match tag.get("status") {
-            Some(status) => reading["status"] == *status && reading["value"].is_null(),
-            None => reading["quality"] == "good" && is_value(&reading["value"], &tag["value"]),
-        };
-        let has_time = reading["timestamp"].as_i64().is_some_and(|at| at > 0);
-        if !is_right || !has_time {
-            return Err(Failure::new(format!("expected {tag}, got {reading}")));
-        }
+    let mut wrong = None;
+    let waited = wait_for(node, "right reading of every tag", |all| {
+        let newest: BTreeMap<&str, &Value> = all
+            .iter()
+            .map(|(key, reading)| (key.as_str(), reading))
+            .collect();
+        wrong = tags.iter().find_map(|tag| {
+            let reading = newest.get(path(tag).as_str());
+            let is_right = reading.is_some_and(|reading| is_reading(reading, tag));
+            (!is_right).then(|| (tag, reading.map_or(Value::Null, |&reading| reading.clone())))
+        });
+        let still = wrong.as_ref().map(|(_, reading)| reading);
+        still.is_none_or(|reading| reading["quality"] == "good")
+    });
+    match wrong {
+        Some((tag, got)) => Err(Failure::new(format!("expected {tag}, got {got}"))),
+        None => waited,
     }
-    Ok(())
+}
+
+fn is_reading(reading: &Value, tag: &Value) -> bool {
+    let has_time = reading["timestamp"].as_i64().is_some_and(|at| at > 0);
+    let is_right = match tag.get("status") {
+        Some(status) => reading["status"] == *status && reading["value"].is_null(),
+        None => reading["quality"] == "good" && is_value(&reading["value"], &tag["value"]),
+    };
+    has_time && is_right
 }
 
 fn path(tag: &Value) -> String {
@@ -228,7 +235,7 @@ fn probe(stage: &Stage, endpoint: &str) -> Outcome {
     if first["INT16"]["ABCD"] != -1_234 || first["reference"] != "40001" {
         return Err(Failure::new(format!("forebay probe: got {table}")));
     }
-    let scan = probe(&["--scan-units", "--units", "1-2", "--timeout", "300ms"])?;
+    let scan = probe(&["--scan-units", "--units", "1-2", "--timeout", "2s"])?;
     let scan: Value = serde_json::from_slice(&scan).during("forebay probe")?;
     if scan["units"][0]["unit"] != 1 {
         return Err(Failure::new(format!(
