@@ -132,19 +132,23 @@ impl Cutter for TimeWindows {
         context: &mut Context,
         chunk: &Chunk,
         keys: &[u32],
-        _: &mut Vec<Chunk>,
+        out: &mut Vec<Chunk>,
     ) {
         let slices: Vec<i64> = chunk
             .times
             .iter()
             .map(|time| self.slicer.index(*time))
             .collect();
+        let mut room = 0;
+        if context.full && self.overlap.is_none() {
+            room = self.make_room(common, context, &slices, out);
+        }
         let is_behind = |row: &u32| slices[*row as usize] < self.closed;
         let (behind, mut kept): (Vec<u32>, Vec<u32>) =
             (0..chunk.rows() as u32).partition(is_behind);
         self.behind(common, context, chunk, keys, &behind);
         if context.full {
-            kept = self.with_group(context, chunk, keys, &slices, kept);
+            kept = self.with_group(context, chunk, keys, &slices, kept, room);
         }
         let taken;
         let chunk = if kept.len() == chunk.rows() {
@@ -310,8 +314,30 @@ impl TimeWindows {
         }
     }
 
-    /// The rows that need no group in an open slice that is not there yet; the
-    /// others are refused.
+    /// Ends the oldest window if rows have come to one that is not open yet, so
+    /// that it does not keep the others out. Returns how many groups that frees.
+    fn make_room(
+        &mut self,
+        common: &mut Common,
+        context: &mut Context,
+        slices: &[i64],
+        out: &mut Vec<Chunk>,
+    ) -> usize {
+        let newest = slices.iter().copied().max().unwrap_or(i64::MIN);
+        let Some((first, table)) = self.open.first_key_value() else {
+            return 0;
+        };
+        if *first >= newest || self.open.contains_key(&newest) {
+            return 0;
+        }
+        let (first, groups) = (*first, table.entries.len());
+        self.close_to(common, first + 1, out);
+        context.shed += 1;
+        groups
+    }
+
+    /// The rows that need no group in an open slice that is not there yet, but
+    /// for as many as there is room for; the others are refused.
     fn with_group(
         &self,
         context: &mut Context,
@@ -319,10 +345,14 @@ impl TimeWindows {
         keys: &[u32],
         slices: &[i64],
         rows: Vec<u32>,
+        mut room: usize,
     ) -> Vec<u32> {
         let (kept, refused) = rows.into_iter().partition(|row| {
             let table = self.open.get(&slices[*row as usize]);
-            table.is_some_and(|table| table.find(keys[*row as usize]).is_some())
+            let there = table.is_some_and(|table| table.find(keys[*row as usize]).is_some());
+            let fits = there || room > 0;
+            room -= usize::from(!there && fits);
+            fits
         });
         let refused: Vec<u32> = refused;
         for row in refused {
