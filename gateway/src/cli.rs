@@ -4,6 +4,7 @@
 //! `docs/configuration.md`. Answers go to standard output, everything else to
 //! standard error.
 
+pub mod alerts;
 pub mod audit;
 mod http;
 pub mod moment;
@@ -83,6 +84,8 @@ file, line, key, value and what was expected.")]
     Status(status::StatusArgs),
     /// Let a running node read its config file again
     Reload(reload::ReloadArgs),
+    /// List the alerts that are active, or acknowledge one
+    Alerts(alerts::AlertsArgs),
     /// Compare a gateway's topics with their copies at the hub
     Audit(audit::AuditArgs),
     /// Look at a machine before it is configured
@@ -160,6 +163,7 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Tail(args) => client_command(tail::execute(args)),
         Command::Status(args) => client_command(status::execute(args)),
         Command::Reload(args) => client_command(reload::execute(args)),
+        Command::Alerts(args) => client_command(alerts::execute(args)),
         Command::Audit(args) => client_command(audit::execute(args)),
         Command::Probe(command) => client_command(probe::execute(command)),
         Command::Opcua(command) => client_command(opcua::execute(command)),
@@ -181,8 +185,13 @@ fn check(file: &Path) -> ExitCode {
                 Some(uplink) => format!(", uplink to {}", uplink.bootstrap[0]),
                 None => String::new(),
             };
+            let queries = match config.queries.len() {
+                0 => String::new(),
+                1 => ", 1 query".to_owned(),
+                several => format!(", {several} queries"),
+            };
             print_line(format_args!(
-                "{} is fine: {} {}, {}{uplink}",
+                "{} is fine: {} {}, {}{queries}{uplink}",
                 file.display(),
                 config.node.role,
                 config.node.name,

@@ -22,6 +22,7 @@ pub mod names;
 mod node;
 mod opcua;
 pub mod quantity;
+mod query;
 mod section;
 mod sparkplug;
 mod tags;
@@ -41,6 +42,7 @@ pub use limits::MqttLimits;
 pub use mistake::{ConfigError, Mistake};
 pub use modbus::{Modbus, ModbusTag};
 pub use opcua::{OpcUa, OpcUaWrite};
+pub use query::{Beginning, Query, late_topic};
 use section::Document;
 pub use sparkplug::Sparkplug;
 pub use tags::WriteLimits;
@@ -73,6 +75,8 @@ pub struct Config {
     pub commands: Commands,
     /// Connections to brokers that exist already.
     pub bridges: Vec<Bridge>,
+    /// Continuous queries, in the order of the file.
+    pub queries: Vec<Query>,
     /// What is logged, and how.
     pub log: Log,
 }
@@ -284,6 +288,7 @@ impl Config {
         self.opcua = other.opcua;
         self.commands = other.commands;
         self.bridges = other.bridges;
+        self.queries = other.queries;
     }
 
     /// Reads and resolves the file at `path`.
@@ -358,6 +363,13 @@ impl Config {
                 "expected no [[bridge]] without [mqtt]: bridges carry its namespace",
             );
         }
+        let queries = query::queries(&root, &routes);
+        if mqtt.is_none() && !queries.is_empty() {
+            document.mistake(
+                "query",
+                "expected no [[query]] without [mqtt]: queries read its namespace",
+            );
+        }
         let log = node::log(&root);
         root.finish();
         node_section.finish();
@@ -375,6 +387,7 @@ impl Config {
             sparkplug,
             commands,
             bridges,
+            queries,
             log,
         };
         config.check_combinations(document, routes_at);

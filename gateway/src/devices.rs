@@ -24,10 +24,15 @@ use crate::commands::Commands;
 use crate::config::{self, Config};
 use crate::modbus;
 use crate::opcua;
+use crate::queries;
+use crate::queries::board::Board;
 use crate::readings::Publisher;
 use crate::sparkplug;
 use fleet::{Fleet, Kind, Wanted};
 pub use health::{DeviceState, Health, HealthSnapshot};
+
+/// What queries are called among the devices.
+pub const QUERY: &str = "query";
 
 /// What a device's task is given.
 #[derive(Clone)]
@@ -36,6 +41,8 @@ pub struct DeviceContext {
     pub publisher: Publisher,
     /// Where commands come from.
     pub commands: Commands,
+    /// Figures and alerts of queries.
+    pub queries: Board,
     /// How this device is.
     pub health: Health,
     /// The node's data directory.
@@ -52,6 +59,8 @@ pub struct Surroundings {
     pub publisher: Publisher,
     /// Where commands come from.
     pub commands: Commands,
+    /// Figures and alerts of queries.
+    pub queries: Board,
     /// The node's data directory.
     pub data_dir: Arc<Path>,
     /// The directory of the configuration file.
@@ -95,6 +104,9 @@ fn kinds() -> Vec<Box<dyn Kind>> {
         Box::new(Fleet::new("bridge", bridges, |config, context, stop| {
             Box::pin(bridge::run(config, context, stop))
         })),
+        Box::new(Fleet::new(QUERY, continuous, |config, context, stop| {
+            Box::pin(queries::run(config, context, stop))
+        })),
     ]
 }
 
@@ -110,6 +122,13 @@ fn bridges(config: &Config) -> Wanted<config::Bridge> {
     let named = |bridge: &config::Bridge| (bridge.name.clone(), bridge.clone());
     let bridges = config.bridges.iter().map(named);
     bridges.map(|bridge| (bridge.0.clone(), bridge)).collect()
+}
+
+/// A query is known by its name, under which its state is kept.
+fn continuous(config: &Config) -> Wanted<config::Query> {
+    let named = |query: &config::Query| (query.name.clone(), query.clone());
+    let queries = config.queries.iter().map(named);
+    queries.map(|query| (query.0.clone(), query)).collect()
 }
 
 /// The node has one Sparkplug host application or none.
@@ -149,6 +168,11 @@ impl Devices {
     pub async fn apply(&self, config: &Config) -> Changes {
         let mut kinds = self.kinds.lock().await;
         let mut changes = Changes::default();
+        let routes = self.around.publisher.ingest().routes();
+        if let Err(errors) = routes.set_results(&queries::routes(&config.queries)) {
+            // The configuration has checked names and topics.
+            tracing::error!(?errors, "the results of queries have no routes");
+        }
         for kind in kinds.iter_mut() {
             kind.apply(config, &self.around, &mut changes).await;
         }

@@ -1,6 +1,6 @@
 //! The HTTP endpoints: health, readiness, metrics and status, on one port.
 //!
-//! Everything but `/api/v1/reload` is read-only, and computed when it is asked
+//! What is posted changes the node; everything else is read-only, and computed when it is asked
 //! for; a node that nobody looks at spends nothing on it.
 
 pub mod figures;
@@ -19,9 +19,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use bytes::Bytes;
+use serde::Deserialize;
 use tokio::net::TcpListener;
 
-use crate::status::{ReloadReport, StatusReport};
+use crate::queries::board::{AcknowledgeError, Acknowledged};
+use crate::status::{AlertStatus, ReloadReport, StatusReport};
 use figures::Figures;
 
 /// What the endpoints show. Implementations answer from memory or with short
@@ -38,6 +41,16 @@ pub trait Subject: Send + Sync + 'static {
 
     /// Reads the configuration file again and applies what can be applied.
     fn reload(&self) -> Pin<Box<dyn Future<Output = ReloadReport> + Send + '_>>;
+
+    /// The alerts that are active.
+    fn alerts(&self) -> Vec<AlertStatus>;
+
+    /// Writes down that somebody has seen an alert.
+    fn acknowledge<'a>(
+        &'a self,
+        id: &'a str,
+        by: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<Acknowledged, AcknowledgeError>> + Send + 'a>>;
 }
 
 #[derive(Clone)]
@@ -69,6 +82,8 @@ fn router(subject: Arc<dyn Subject>, figures: Arc<Figures>) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/v1/status", get(status))
         .route("/api/v1/reload", post(reload))
+        .route("/api/v1/alerts", get(alerts))
+        .route("/api/v1/alerts/acknowledge", post(acknowledge))
         .with_state(Shared { subject, figures })
 }
 
@@ -95,21 +110,13 @@ async fn metrics(State(shared): State<Shared>) -> Response {
     (kind, text).into_response()
 }
 
-/// Only for whoever is on this machine. The content type keeps web pages out: a
-/// browser asks first before it sends this one to another origin.
 async fn reload(
     State(shared): State<Shared>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
 ) -> Response {
-    if !peer.ip().to_canonical().is_loopback() {
-        let reason = "a reload can be asked for on the machine of the node only\n";
-        return (StatusCode::FORBIDDEN, reason).into_response();
-    }
-    let kind = headers.get(header::CONTENT_TYPE);
-    if kind.is_none_or(|kind| kind != "application/json") {
-        let reason = "expected the header Content-Type: application/json\n";
-        return (StatusCode::UNSUPPORTED_MEDIA_TYPE, reason).into_response();
+    if let Some(refusal) = refusal(&peer, &headers) {
+        return refusal;
     }
     let report = shared.subject.reload().await;
     let status = match report.applied {
@@ -117,6 +124,62 @@ async fn reload(
         false => StatusCode::UNPROCESSABLE_ENTITY,
     };
     (status, Json(report)).into_response()
+}
+
+/// What needs a person.
+async fn alerts(State(shared): State<Shared>) -> Json<Vec<AlertStatus>> {
+    Json(shared.subject.alerts())
+}
+
+/// The body of an acknowledgement.
+#[derive(Deserialize)]
+struct Acknowledgement {
+    id: String,
+    by: String,
+}
+
+async fn acknowledge(
+    State(shared): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if let Some(refusal) = refusal(&peer, &headers) {
+        return refusal;
+    }
+    let Ok(wanted) = serde_json::from_slice::<Acknowledgement>(&body) else {
+        let reason = "expected {\"id\": the alert, \"by\": a name}\n";
+        return (StatusCode::BAD_REQUEST, reason).into_response();
+    };
+    match shared.subject.acknowledge(&wanted.id, &wanted.by).await {
+        Ok(acknowledged) => Json(acknowledged).into_response(),
+        Err(error) => {
+            let status = match error {
+                AcknowledgeError::Unknown { .. } => StatusCode::NOT_FOUND,
+                AcknowledgeError::Name { .. } => StatusCode::BAD_REQUEST,
+                AcknowledgeError::Publish(_) | AcknowledgeError::Append(_) => {
+                    StatusCode::SERVICE_UNAVAILABLE
+                }
+            };
+            (status, format!("{error}\n")).into_response()
+        }
+    }
+}
+
+/// What changes the node is for whoever is on its machine. The content type
+/// keeps web pages out: a browser asks first before it sends this one to another
+/// origin.
+fn refusal(peer: &SocketAddr, headers: &HeaderMap) -> Option<Response> {
+    if !peer.ip().to_canonical().is_loopback() {
+        let reason = "this can be asked for on the machine of the node only\n";
+        return Some((StatusCode::FORBIDDEN, reason).into_response());
+    }
+    let kind = headers.get(header::CONTENT_TYPE);
+    if kind.is_none_or(|kind| kind != "application/json") {
+        let reason = "expected the header Content-Type: application/json\n";
+        return Some((StatusCode::UNSUPPORTED_MEDIA_TYPE, reason).into_response());
+    }
+    None
 }
 
 async fn status(State(shared): State<Shared>) -> Json<StatusReport> {

@@ -4,6 +4,7 @@
 //! answer, so that the usual publish costs one lookup. It does not append: the
 //! caller decides between a plain append and a transaction.
 
+pub mod batches;
 pub mod routes;
 
 use std::collections::HashMap;

@@ -26,6 +26,7 @@ mod memory;
 pub mod modbus;
 pub mod mqtt;
 pub mod opcua;
+pub mod queries;
 pub mod readings;
 pub mod roles;
 pub mod sparkplug;

@@ -38,6 +38,7 @@ use crate::config::{self, Config};
 use crate::http;
 use crate::http::figures::Figures;
 use crate::logs;
+use crate::queries::ALERTS_TOPIC;
 use crate::status::Listeners;
 use identity::{Identity, IdentityError};
 use listeners::{bind, bind_reason};
@@ -372,20 +373,32 @@ fn broker_config(config: &Config, identity: Identity, bound: SocketAddr) -> Brok
     settings
 }
 
+/// What is forwarded. Alerts are first in line unless the configuration gives
+/// them another place.
+fn topic_rules(link: &config::Uplink) -> Vec<TopicRule> {
+    let rule = |name: &str, priority: u32| TopicRule {
+        name: name.to_owned(),
+        priority,
+    };
+    let named = link.topics.iter();
+    let named = named.map(|topic| rule(&topic.name, u32::from(topic.priority) + 1));
+    let mut rules: Vec<TopicRule> = named.collect();
+    if rules.iter().all(|rule| rule.name != ALERTS_TOPIC) {
+        rules.insert(0, rule(ALERTS_TOPIC, 0));
+    }
+    rules
+}
+
 fn new_uplink(
     config: &Config,
     link: &config::Uplink,
     storage: &Storage,
     identity: Identity,
 ) -> Result<Uplink, NodeError> {
-    let topics = link.topics.iter().map(|topic| TopicRule {
-        name: topic.name.clone(),
-        priority: u32::from(topic.priority),
-    });
     let settings = UplinkConfig {
         bootstrap: link.bootstrap.iter().map(ToString::to_string).collect(),
         site: link.site.clone(),
-        topics: topics.collect(),
+        topics: topic_rules(link),
         max_rate: link.max_rate,
         // The link is the narrow part: a batch of readings shrinks to a tenth.
         compression: Compression::Zstd,

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::devices::Changes;
+use crate::queries::board::Acknowledged;
 
 /// A whole node at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -39,6 +40,65 @@ pub struct StatusReport {
     /// The connections to machines and other brokers, by name.
     #[serde(default)]
     pub devices: Vec<DeviceStatus>,
+    /// Continuous queries, by name.
+    #[serde(default)]
+    pub queries: Vec<QueryStatus>,
+}
+
+/// A continuous query. Totals count from the start of the process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueryStatus {
+    /// The name.
+    pub name: String,
+    /// `connecting` before the first step, `connected`, or `down`.
+    pub state: String,
+    /// Why it is in that state; empty when there is nothing to say.
+    pub reason: String,
+    /// What needs a person.
+    pub alarms: Vec<String>,
+    /// The log topic of its results.
+    pub topic: String,
+    /// Records that became rows.
+    pub rows_in: u64,
+    /// Result rows.
+    pub rows_out: u64,
+    /// Rows whose windows had closed.
+    pub late: u64,
+    /// Rows whose time is too far ahead of their record's.
+    pub ahead: u64,
+    /// Records whose payload is not what the query expects.
+    pub malformed: u64,
+    /// Rows for which there was no memory.
+    pub no_memory: u64,
+    /// Windows that ended early and keys that were forgotten to save memory.
+    pub shed: u64,
+    /// Records in the log that it has not read yet.
+    pub lag_records: u64,
+    /// How far event time has come, in milliseconds since the Unix epoch.
+    pub watermark_ms: Option<i64>,
+    /// The newest event time, in milliseconds since the Unix epoch.
+    pub newest_ms: Option<i64>,
+    /// Bytes of its state.
+    pub state_bytes: u64,
+    /// Alerts that are active.
+    pub active_alerts: u64,
+    /// Processor time that it took, in microseconds.
+    pub cpu_us: u64,
+}
+
+/// An alert that is active.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AlertStatus {
+    /// What identifies it.
+    pub id: String,
+    /// The query that raised it.
+    pub query: String,
+    /// Where it was published.
+    pub path: String,
+    /// The alert as it was published.
+    pub alert: serde_json::Value,
+    /// Who has seen it, and when.
+    pub acknowledged: Option<Acknowledged>,
 }
 
 /// What became of a request to read the configuration again.

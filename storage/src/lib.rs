@@ -15,6 +15,7 @@
 //! [`Partition::read`] and [`Transaction`].
 #![forbid(unsafe_code)]
 
+mod blobs;
 mod commit;
 mod config;
 mod core;

@@ -57,11 +57,25 @@ impl Answer {
 /// # Errors
 /// Nobody answers in HTTP.
 pub async fn ask(address: &HostPort, method: &str, path: &str) -> Result<Answer, CommandError> {
+    send(address, method, path, "").await
+}
+
+/// Makes one HTTP/1.1 request with a body of JSON.
+///
+/// # Errors
+/// Nobody answers in HTTP.
+pub async fn send(
+    address: &HostPort,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> Result<Answer, CommandError> {
     let exchange = async {
         let mut stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
-             Content-Length: 0\r\nConnection: close\r\n\r\n"
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
         );
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();

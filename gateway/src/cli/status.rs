@@ -9,7 +9,7 @@ use super::http::{ask, parse_http_address};
 use super::{CommandError, print_json};
 use crate::config::HostPort;
 use crate::config::quantity::{show_duration, show_size};
-use crate::status::{DeviceStatus, StatusReport, UplinkReport};
+use crate::status::{DeviceStatus, QueryStatus, StatusReport, UplinkReport};
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
@@ -96,6 +96,9 @@ pub fn render(report: &StatusReport) -> String {
     for device in &report.devices {
         render_device(device, &mut lines);
     }
+    for query in &report.queries {
+        render_query(query, &mut lines);
+    }
     for alarm in &report.storage.alarms {
         lines.push(format!("ALARM     {alarm}"));
     }
@@ -156,6 +159,43 @@ fn render_device(device: &DeviceStatus, lines: &mut Vec<String>) {
     ));
     for alarm in &device.alarms {
         lines.push(format!("ALARM     {}: {alarm}", device.name));
+    }
+}
+
+fn render_query(query: &QueryStatus, lines: &mut Vec<String>) {
+    let state = match query.state.as_str() {
+        "connected" => "running".to_owned(),
+        other => other.to_uppercase(),
+    };
+    let mut line = format!(
+        "query     {} {state}, {} rows in, {} out, {} of state",
+        query.name,
+        query.rows_in,
+        query.rows_out,
+        show_size(query.state_bytes)
+    );
+    for (count, what) in [
+        (query.late, "late"),
+        (query.ahead, "ahead of time"),
+        (query.malformed, "malformed"),
+        (query.no_memory, "without memory"),
+        (query.lag_records, "records behind"),
+    ] {
+        if count > 0 {
+            line.push_str(&format!(", {count} {what}"));
+        }
+    }
+    match query.active_alerts {
+        0 => {}
+        1 => line.push_str(", 1 ALERT"),
+        several => line.push_str(&format!(", {several} ALERTS")),
+    }
+    if !query.reason.is_empty() {
+        line.push_str(&format!(": {}", query.reason));
+    }
+    lines.push(line);
+    for alarm in &query.alarms {
+        lines.push(format!("ALARM     {}: {alarm}", query.name));
     }
 }
 
@@ -260,6 +300,16 @@ mod tests {
                 errors: 2,
                 ..DeviceStatus::default()
             }],
+            queries: vec![QueryStatus {
+                name: "bearing".to_owned(),
+                state: "connected".to_owned(),
+                rows_in: 9_000,
+                rows_out: 30,
+                late: 2,
+                state_bytes: 2 << 10,
+                active_alerts: 1,
+                ..QueryStatus::default()
+            }],
         };
         assert_eq!(
             render(&report),
@@ -271,6 +321,7 @@ mod tests {
              uplink    DISCONNECTED, 7 records (700B) behind, 12/s in, 0/s out, 13.2 hours of buffer left\n\
              \x20         connection refused\n\
              modbus    press-7 DEGRADED, 12 tags, 340 readings, 2 errors: unit 3 does not answer\n\
+             query     bearing running, 9000 rows in, 30 out, 2KiB of state, 2 late, 1 ALERT\n\
              ALARM     topic a/0: offsets 3..5 are damaged\n\
              \n\
              topic      part         start       durable        size  gaps\n\

@@ -277,3 +277,16 @@ pub const COMMANDS_MAX_EXPIRY: Duration = Duration::from_secs(60);
 pub const COMMANDS_MAX_EXPIRY_MAX: Duration = Duration::from_secs(3600);
 /// Each publish to a writable tag tries them in a row.
 pub const COMMANDS_ALLOW_MAX: usize = 256;
+
+/// Each is a task; a gateway has some fifty.
+pub const QUERIES_MAX: usize = 1_000;
+/// A name is a level of paths and, with `.late` behind it, a topic.
+pub const QUERY_NAME_MAX: usize = 100;
+/// Bytes of a query's file; a long one has two hundred lines.
+pub const QUERY_TEXT_MAX: u64 = forebay_analytics::parse::PROGRAM_BYTES_MAX as u64;
+/// What a query's state may take unless it is told otherwise.
+pub const QUERY_MEMORY: u64 = forebay_analytics::query::MEMORY_BYTES as u64;
+/// Less holds no window of a few keys with its sketches.
+pub const QUERY_MEMORY_MIN: u64 = 1 << 20;
+/// More than a gateway has.
+pub const QUERY_MEMORY_MAX: u64 = 4 << 30;

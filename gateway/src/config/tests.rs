@@ -105,7 +105,7 @@ f.toml:26: route[0].partitions = 0: expected a whole number from 1 to 1000
 f.toml:29: uplink.bootstrap[0] = "hub": expected a list of host and port, such as ["hub:9092"]
 f.toml:30: uplink.topics[0].prio = 1: unknown key; did you mean `uplink.topics[0].priority`?
 f.toml:31: uplink.max_rate = "10MiB": expected a rate of at least "1KiB/s", such as "10MiB/s", or "unlimited"
-f.toml:33: telemetry: unknown key; known here: node, storage, mqtt, kafka, http, route, uplink, modbus, opcua, sparkplug, commands, bridge, log
+f.toml:33: telemetry: unknown key; known here: node, storage, mqtt, kafka, http, route, uplink, modbus, opcua, sparkplug, commands, bridge, query, log
 19 mistakes"##
     );
 }

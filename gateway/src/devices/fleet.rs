@@ -133,6 +133,7 @@ impl<C: PartialEq + Send + Sync + 'static> Fleet<C> {
         let context = DeviceContext {
             publisher: around.publisher.clone(),
             commands: around.commands.clone(),
+            queries: around.queries.clone(),
             health: health.clone(),
             data_dir: Arc::clone(&around.data_dir),
             config_dir: Arc::clone(&around.config_dir),

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use super::fleet::{Fleet, Kind, Life, Wanted};
 use super::*;
 use crate::ingest::routes::Routes;
+use crate::queries::board::Board;
 
 /// What a device was through. Its number tells one task from another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,9 +69,11 @@ fn surroundings() -> (Storage, Surroundings) {
     )
     .unwrap();
     let routes = Arc::new(Routes::new(&[]).unwrap());
+    let publisher = Publisher::open(storage.clone(), routes);
     let around = Surroundings {
-        publisher: Publisher::open(storage.clone(), routes),
+        publisher: publisher.clone(),
         commands: Commands::default(),
+        queries: Board::open(&publisher),
         data_dir: Path::new("/data").into(),
         config_dir: Path::new("/etc").into(),
     };

@@ -8,7 +8,8 @@ use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use crate::status::{
-    CommitLatency, DeviceStatus, KafkaStatus, MqttStatus, StatusReport, TopicStatus, UplinkReport,
+    CommitLatency, DeviceStatus, KafkaStatus, MqttStatus, QueryStatus, StatusReport, TopicStatus,
+    UplinkReport,
 };
 
 /// The recorder of this process.
@@ -60,6 +61,9 @@ impl Figures {
         }
         for device in &report.devices {
             set_device(device);
+        }
+        for query in &report.queries {
+            set_query(query);
         }
         self.handle.run_upkeep();
         self.handle.render() + &commit_histogram(&storage.commit_latency)
@@ -179,7 +183,62 @@ fn set_device(device: &DeviceStatus) {
     }
 }
 
+fn set_query(query: &QueryStatus) {
+    let labels = [("query", query.name.clone())];
+    let is_up = query.state == "connected";
+    gauge!("forebay_query_up", &labels).set(f64::from(u8::from(is_up)));
+    gauge!("forebay_query_alarms", &labels).set(query.alarms.len() as f64);
+    gauge!("forebay_query_lag_records", &labels).set(query.lag_records as f64);
+    gauge!("forebay_query_state_bytes", &labels).set(query.state_bytes as f64);
+    gauge!("forebay_query_active_alerts", &labels).set(query.active_alerts as f64);
+    counter!("forebay_query_rows_in_total", &labels).absolute(query.rows_in);
+    counter!("forebay_query_rows_out_total", &labels).absolute(query.rows_out);
+    counter!("forebay_query_shed_total", &labels).absolute(query.shed);
+    for (reason, count) in [
+        ("late", query.late),
+        ("ahead", query.ahead),
+        ("malformed", query.malformed),
+        ("memory", query.no_memory),
+    ] {
+        let labels = [("query", query.name.clone()), ("reason", reason.to_owned())];
+        counter!("forebay_query_rows_refused_total", &labels).absolute(count);
+    }
+    gauge!("forebay_query_cpu_seconds_total", &labels).set(query.cpu_us as f64 / 1e6);
+    if let Some(newest) = query.newest_ms {
+        let lag = newest.saturating_sub(query.watermark_ms.unwrap_or(newest));
+        gauge!("forebay_query_newest_timestamp_seconds", &labels).set(newest as f64 / 1e3);
+        gauge!("forebay_query_watermark_lag_seconds", &labels).set(lag as f64 / 1e3);
+    }
+}
+
 fn describe() {
+    describe_gauge!("forebay_query_up", "Whether the query runs");
+    describe_gauge!("forebay_query_alarms", "Alarms that need a person");
+    describe_gauge!("forebay_query_lag_records", "Records it has not read yet");
+    describe_gauge!("forebay_query_state_bytes", "Bytes of its state");
+    describe_gauge!("forebay_query_active_alerts", "Alerts that are active");
+    describe_counter!("forebay_query_rows_in_total", "Records that became rows");
+    describe_counter!("forebay_query_rows_out_total", "Result rows");
+    describe_counter!(
+        "forebay_query_shed_total",
+        "Windows ended early and keys forgotten to save memory"
+    );
+    describe_counter!(
+        "forebay_query_rows_refused_total",
+        "Rows and records that were not taken, by reason"
+    );
+    describe_gauge!(
+        "forebay_query_cpu_seconds_total",
+        "Processor time that it took"
+    );
+    describe_gauge!(
+        "forebay_query_newest_timestamp_seconds",
+        "The newest event time"
+    );
+    describe_gauge!(
+        "forebay_query_watermark_lag_seconds",
+        "How far the watermark is behind the newest event time"
+    );
     describe_gauge!("forebay_device_up", "Whether the device answers");
     describe_gauge!(
         "forebay_device_degraded",

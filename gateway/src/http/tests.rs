@@ -10,7 +10,8 @@ use tokio::sync::oneshot;
 
 use super::figures::Figures;
 use super::{Subject, serve};
-use crate::status::{PartitionStatus, ReloadReport, StatusReport, TopicStatus};
+use crate::queries::board::{AcknowledgeError, Acknowledged};
+use crate::status::{AlertStatus, PartitionStatus, ReloadReport, StatusReport, TopicStatus};
 
 struct Sample {
     is_ready: AtomicBool,
@@ -40,6 +41,36 @@ impl Subject for Sample {
         })
     }
 
+    fn alerts(&self) -> Vec<AlertStatus> {
+        vec![AlertStatus {
+            id: "bearing/worn/m1/7".to_owned(),
+            query: "bearing".to_owned(),
+            path: "forebay/alerts/bearing/worn/m1".to_owned(),
+            alert: serde_json::json!({"value": 7.5}),
+            acknowledged: None,
+        }]
+    }
+
+    fn acknowledge<'a>(
+        &'a self,
+        id: &'a str,
+        by: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<Acknowledged, AcknowledgeError>> + Send + 'a>> {
+        let known = id == "bearing/worn/m1/7";
+        let acknowledged = Acknowledged {
+            by: by.to_owned(),
+            time: 8,
+        };
+        let unknown = AcknowledgeError::Unknown { id: id.to_owned() };
+        Box::pin(async move {
+            if known {
+                Ok(acknowledged)
+            } else {
+                Err(unknown)
+            }
+        })
+    }
+
     fn readiness(&self) -> Result<(), String> {
         if self.is_ready.load(Ordering::Relaxed) {
             Ok(())
@@ -54,11 +85,15 @@ async fn get(port: u16, path: &str) -> (String, String) {
 }
 
 async fn ask(port: u16, method: &str, path: &str, headers: &str) -> (String, String) {
+    send(port, method, path, headers, "").await
+}
+
+async fn send(port: u16, method: &str, path: &str, headers: &str, body: &str) -> (String, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", port))
         .await
         .expect("the server listens");
     let request =
-        format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n");
+        format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n{body}");
     stream
         .write_all(request.as_bytes())
         .await
@@ -120,6 +155,21 @@ async fn the_endpoints_answer_until_the_server_is_stopped() {
         get(port, "/api/v1/reload").await.0,
         "HTTP/1.1 405 Method Not Allowed"
     );
+    let (_, alerts) = get(port, "/api/v1/alerts").await;
+    assert!(alerts.contains("\"alert\":{\"value\":7.5}"), "{alerts}");
+    let seen = "{\"id\": \"bearing/worn/m1/7\", \"by\": \"mia\"}";
+    let unknown = "{\"id\": \"bearing/worn/m1/8\", \"by\": \"mia\"}";
+    for (body, kind, expected) in [
+        (seen, kind, "200 OK"),
+        (unknown, kind, "404 Not Found"),
+        ("{}", kind, "400 Bad Request"),
+        (seen, "", "415 Unsupported Media Type"),
+    ] {
+        let headers = format!("{kind}Content-Length: {}\r\n", body.len());
+        let path = "/api/v1/alerts/acknowledge";
+        let (status, _) = send(port, "POST", path, &headers, body).await;
+        assert_eq!(status, format!("HTTP/1.1 {expected}"));
+    }
     assert_eq!(get(port, "/nothing").await.0, "HTTP/1.1 404 Not Found");
 
     stop.send(()).expect("the server waits");

@@ -5,6 +5,7 @@
 //! none does, the default route sends the path to the topic `readings`. A
 //! route's topic and key may mention the named levels.
 
+use parking_lot::RwLock;
 use thiserror::Error;
 
 /// The topic that takes every path no configured route matches.
@@ -144,10 +145,13 @@ struct Route {
 type Names = Vec<(String, usize)>;
 
 /// The compiled routes of a node, the default route last.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Routes {
     routes: Vec<Route>,
     has_memory: bool,
+    /// Where continuous queries put their results; these come first, and change
+    /// while the node runs.
+    results: RwLock<Vec<Route>>,
 }
 
 impl Default for Routes {
@@ -161,6 +165,7 @@ impl Default for Routes {
                 is_memory: false,
             }],
             has_memory: false,
+            results: RwLock::default(),
         }
     }
 }
@@ -185,7 +190,11 @@ impl Routes {
         routes.extend(Self::default().routes);
         if errors.is_empty() {
             let has_memory = routes.iter().any(|route| route.is_memory);
-            Ok(Self { routes, has_memory })
+            Ok(Self {
+                routes,
+                has_memory,
+                results: RwLock::default(),
+            })
         } else {
             Err(errors)
         }
@@ -207,7 +216,8 @@ impl Routes {
     /// of devices.
     pub fn resolve(&self, path: &str) -> Destination {
         let levels: Vec<&str> = path.split('/').collect();
-        for route in &self.routes {
+        let results = self.results.read();
+        for route in results.iter().chain(&self.routes) {
             if !route.is_memory && route.matches(&levels) {
                 return route.destination(&levels);
             }
@@ -224,9 +234,33 @@ impl Routes {
     /// True when records of the log topic `name` are part of the MQTT
     /// namespace: some route can send a path there.
     pub fn covers_topic(&self, name: &str) -> bool {
-        self.routes
+        self.has_results(name)
+            || self
+                .routes
+                .iter()
+                .any(|route| !route.is_memory && template_matches(&route.topic, name))
+    }
+
+    /// Puts the routes of results in front, in place of those before.
+    ///
+    /// # Errors
+    /// All mistakes at once; nothing has changed.
+    pub fn set_results(&self, specs: &[RouteSpec]) -> Result<(), Vec<RouteError>> {
+        let compiled: Vec<_> = specs.iter().map(Route::compile).collect();
+        let (routes, errors): (Vec<_>, Vec<_>) = compiled.into_iter().partition(Result::is_ok);
+        if errors.is_empty() {
+            *self.results.write() = routes.into_iter().flatten().collect();
+            return Ok(());
+        }
+        Err(errors.into_iter().filter_map(Result::err).collect())
+    }
+
+    /// Whether the log topic is one of results.
+    pub fn has_results(&self, name: &str) -> bool {
+        let results = self.results.read();
+        results
             .iter()
-            .any(|route| !route.is_memory && template_matches(&route.topic, name))
+            .any(|route| template_matches(&route.topic, name))
     }
 
     /// True when a path that matches the subscription `filter` can be found in
@@ -239,11 +273,12 @@ impl Routes {
             // What the node says about itself is in no log.
             return false;
         }
-        self.routes.iter().any(|route| {
+        let overlaps = |route: &Route| {
             !route.is_memory
                 && template_matches(&route.topic, name)
                 && levels_overlap(&route.levels, filter)
-        })
+        };
+        self.results.read().iter().any(overlaps) || self.routes.iter().any(overlaps)
     }
 
     /// The topics without named levels and their partition counts, for

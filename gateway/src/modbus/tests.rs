@@ -18,6 +18,7 @@ use crate::commands::{CommandOutcome, CommandRequest, Commands};
 use crate::config::Config;
 use crate::devices::Health;
 use crate::ingest::routes::Routes;
+use crate::queries::board::Board;
 use crate::readings::Publisher;
 
 /// Holding registers of a device; reads and single writes.
@@ -108,9 +109,11 @@ impl Site {
             tokio::task::spawn_blocking(move || Storage::open(settings, Arc::new(RealDisk::new())));
         let (storage, _) = opening.await.unwrap().unwrap();
         let routes = Arc::new(Routes::new(&[]).unwrap());
+        let publisher = Publisher::open(storage.clone(), routes);
         let context = DeviceContext {
-            publisher: Publisher::open(storage.clone(), routes),
+            publisher: publisher.clone(),
             commands: Commands::default(),
+            queries: Board::open(&publisher),
             health: Health::new("press", "modbus"),
             data_dir: Arc::from(directory),
             config_dir: Arc::from(directory),

@@ -24,7 +24,16 @@ use super::wills::Wills;
 use crate::clock::Clock;
 use crate::commands::desk::Desk;
 use crate::ingest::{Ingest, MissingTopic, Target};
+use crate::queries;
 use crate::sparkplug;
+
+/// Paths that only the node publishes to.
+const RESERVED_PREFIXES: [&str; 4] = [
+    sys::PREFIX,
+    sparkplug::RESERVED_PREFIX,
+    queries::RESULTS_PREFIX,
+    queries::ALERTS_PREFIX,
+];
 
 /// Retry of a commit that the storage pushed back.
 const RETRY_INTERVAL: Duration = Duration::from_millis(20);
@@ -112,7 +121,8 @@ impl Node {
         change: Option<StateChange<'_>>,
     ) -> Result<Ticket, Refusal> {
         let path = message.path.as_str();
-        if path.starts_with(sys::PREFIX) || path.starts_with(sparkplug::RESERVED_PREFIX) {
+        let is_reserved = |prefix| path.starts_with(prefix);
+        if RESERVED_PREFIXES.into_iter().any(is_reserved) {
             count(&self.stats.refused_reserved);
             return Err(Refusal::Reason(ReasonCode::NotAuthorized));
         }

@@ -26,6 +26,7 @@ use crate::commands::{CommandOutcome, CommandRequest, Commands};
 use crate::config::Config;
 use crate::devices::Health;
 use crate::ingest::routes::Routes;
+use crate::queries::board::Board;
 use crate::readings::Publisher;
 
 /// Far more than anything here takes.
@@ -164,8 +165,9 @@ impl Site {
         let routes = Arc::new(Routes::new(&[]).unwrap());
         let publisher = Publisher::with_clock(storage.clone(), routes, Clock::trusted());
         let context = DeviceContext {
-            publisher,
+            publisher: publisher.clone(),
             commands: Commands::default(),
+            queries: Board::open(&publisher),
             health: Health::new("cell-4", "opcua"),
             data_dir: Arc::from(directory),
             config_dir: Arc::from(directory),

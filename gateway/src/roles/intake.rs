@@ -16,6 +16,8 @@ use crate::config::{self, Config};
 use crate::devices::{Devices, Surroundings};
 use crate::ingest::routes::{RouteSpec, Routes};
 use crate::mqtt::{self, MqttConfig, MqttContext};
+use crate::queries;
+use crate::queries::board::Board;
 use crate::readings::Publisher;
 
 /// What other parts of the node need of it.
@@ -24,6 +26,8 @@ pub(super) struct Intake {
     pub(super) desk: Desk,
     pub(super) stats: Arc<mqtt::Stats>,
     pub(super) clock: Clock,
+    pub(super) board: Board,
+    pub(super) publisher: Publisher,
 }
 
 /// Where it is started.
@@ -60,10 +64,11 @@ impl Place<'_> {
             working.await;
             ("desk of commands", Ok(()))
         });
-        let devices = new_devices(config, self.file, publisher.clone(), commands);
+        let board = open_board(config, &publisher).await?;
+        let devices = new_devices(config, self.file, &publisher, commands, board.clone());
         let context = MqttContext {
             storage: storage.clone(),
-            publisher,
+            publisher: publisher.clone(),
             routes,
             commands: Some(desk.clone()),
             config: MqttConfig {
@@ -83,6 +88,8 @@ impl Place<'_> {
             desk,
             stats,
             clock,
+            board,
+            publisher,
         })
     }
 }
@@ -106,11 +113,18 @@ fn routes(config: &Config) -> Result<Arc<Routes>, NodeError> {
     Ok(Arc::new(routes))
 }
 
-fn new_devices(config: &Config, file: &Path, publisher: Publisher, commands: Commands) -> Devices {
+fn new_devices(
+    config: &Config,
+    file: &Path,
+    publisher: &Publisher,
+    commands: Commands,
+    queries: Board,
+) -> Devices {
     let config_dir = file.parent().unwrap_or(Path::new(""));
     Devices::new(Surroundings {
-        publisher,
+        publisher: publisher.clone(),
         commands,
+        queries,
         data_dir: config.node.data_dir.as_path().into(),
         config_dir: config_dir.into(),
     })
@@ -126,4 +140,21 @@ async fn open_publisher(
         tokio::task::spawn_blocking(move || Publisher::with_clock(storage, routes, clock));
     let opened = opening.await;
     opened.map_err(|error| NodeError::part("publisher")(&error))
+}
+
+/// The board of queries, without those that are not configured any more.
+async fn open_board(config: &Config, publisher: &Publisher) -> Result<Board, NodeError> {
+    let part = NodeError::part("queries");
+    let routes = publisher.ingest().routes();
+    if let Err(errors) = routes.set_results(&queries::routes(&config.queries)) {
+        let sentences: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        return Err(part(&sentences.join("; ")));
+    }
+    let (publisher, wanted) = (publisher.clone(), config.queries.clone());
+    let opening = tokio::task::spawn_blocking(move || {
+        let board = Board::open(&publisher);
+        queries::forget_others(&publisher, &board, &wanted);
+        board
+    });
+    opening.await.map_err(|error| part(&error))
 }

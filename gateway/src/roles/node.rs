@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Instant, SystemTime};
 
 use forebay_broker::Broker;
@@ -12,13 +12,14 @@ use forebay_uplink::Uplink;
 use super::intake::Intake;
 use super::reload::Reloader;
 use crate::config::Config;
-use crate::devices::HealthSnapshot;
+use crate::devices::{HealthSnapshot, QUERY};
 use crate::http::Subject;
 use crate::mqtt;
+use crate::queries::board::{AcknowledgeError, Acknowledged, Active, Board};
 use crate::status::{
-    CommitLatency, DeviceStatus, GapStatus, KafkaStatus, Listeners, MqttLimited, MqttStatus,
-    PartitionStatus, ReloadReport, StatusReport, StorageStatus, TopicStatus, UplinkPartition,
-    UplinkReport,
+    AlertStatus, CommitLatency, DeviceStatus, GapStatus, KafkaStatus, Listeners, MqttLimited,
+    MqttStatus, PartitionStatus, QueryStatus, ReloadReport, StatusReport, StorageStatus,
+    TopicStatus, UplinkPartition, UplinkReport,
 };
 
 /// The parts of a node, held for as long as it runs.
@@ -104,6 +105,8 @@ impl Node {
 impl Subject for Node {
     fn report(&self) -> StatusReport {
         let intake = self.intake.as_ref();
+        let healths = intake.map(|intake| intake.devices.healths());
+        let healths = healths.unwrap_or_default();
         StatusReport {
             node: self.config.node.name.clone(),
             role: self.config.node.role.to_string(),
@@ -116,13 +119,16 @@ impl Subject for Node {
             uplink: self.uplink.as_deref().map(uplink_report),
             mqtt: intake.map(|intake| mqtt_status(&intake.stats)),
             kafka: kafka_status(self.broker.stats()),
-            devices: match intake {
-                Some(intake) => {
-                    let healths = intake.devices.healths().into_iter();
-                    healths.map(device_status).collect()
-                }
-                None => Vec::new(),
-            },
+            devices: healths
+                .iter()
+                .filter(|health| health.protocol != QUERY)
+                .map(device_status)
+                .collect(),
+            queries: healths
+                .iter()
+                .filter(|health| health.protocol == QUERY)
+                .filter_map(|health| Some(query_status(health, &intake?.board)))
+                .collect(),
         }
     }
 
@@ -136,6 +142,26 @@ impl Subject for Node {
 
     fn reload(&self) -> Pin<Box<dyn Future<Output = ReloadReport> + Send + '_>> {
         Box::pin(self.reloader.reload())
+    }
+
+    fn alerts(&self) -> Vec<AlertStatus> {
+        let intake = self.intake.as_ref();
+        let alerts = intake.map(|intake| intake.board.alerts());
+        let alerts = alerts.unwrap_or_default().into_iter();
+        alerts.map(alert_status).collect()
+    }
+
+    fn acknowledge<'a>(
+        &'a self,
+        id: &'a str,
+        by: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<Acknowledged, AcknowledgeError>> + Send + 'a>> {
+        Box::pin(async move {
+            match &self.intake {
+                Some(intake) => intake.board.acknowledge(&intake.publisher, id, by).await,
+                None => Err(AcknowledgeError::Unknown { id: id.to_owned() }),
+            }
+        })
     }
 }
 
@@ -155,7 +181,48 @@ fn kafka_status(stats: forebay_broker::Stats) -> KafkaStatus {
     }
 }
 
-fn device_status(health: HealthSnapshot) -> DeviceStatus {
+fn alert_status((id, active): (String, Active)) -> AlertStatus {
+    AlertStatus {
+        id,
+        query: active.query,
+        path: active.path,
+        alert: serde_json::from_str(active.alert.get()).unwrap_or_default(),
+        acknowledged: active.acknowledged,
+    }
+}
+
+fn query_status(health: &HealthSnapshot, board: &Board) -> QueryStatus {
+    let mut status = QueryStatus {
+        name: health.name.clone(),
+        state: health.state.name().to_owned(),
+        reason: health.reason.clone(),
+        alarms: health.alarms.values().cloned().collect(),
+        active_alerts: board.active(&health.name) as u64,
+        ..QueryStatus::default()
+    };
+    let Some(meter) = board.find_meter(&health.name) else {
+        return status;
+    };
+    let known = |time: &AtomicI64| Some(time.load(Ordering::Relaxed)).filter(|at| *at > 0);
+    let counts = meter.counts();
+    status.topic.clone_from(&meter.topic.lock());
+    status.rows_in = counts.decode.rows;
+    status.rows_out = counts.rows_out;
+    status.late = counts.late;
+    status.ahead = counts.ahead;
+    status.malformed = counts.decode.malformed;
+    status.no_memory = counts.no_memory;
+    status.shed = counts.shed;
+    status.lag_records = meter.lag.load(Ordering::Relaxed);
+    status.watermark_ms = known(&meter.watermark_ms);
+    status.newest_ms = known(&meter.newest_ms);
+    status.state_bytes = meter.state_bytes.load(Ordering::Relaxed);
+    status.cpu_us = meter.cpu_us.load(Ordering::Relaxed);
+    status
+}
+
+fn device_status(health: &HealthSnapshot) -> DeviceStatus {
+    let health = health.clone();
     DeviceStatus {
         name: health.name,
         protocol: health.protocol.to_owned(),

@@ -10,11 +10,12 @@ use forebay_sparkplug::state::StateMessage;
 use forebay_sparkplug::{DeviceSnapshot, EdgeNode, EdgeSettings, Event, Incoming, Sample, Topic};
 use forebay_storage::{AppendError, Partition, ReadError, Storage, Transaction};
 
-use super::output::{Batches, Ready, Renderer, Unplaced};
+use super::output::Renderer;
 use super::{RESERVED_PREFIX, topic_name};
 use crate::config::{self, defaults};
 use crate::devices::Health;
 use crate::ingest::Ingest;
+use crate::ingest::batches::{Batches, Ready, Unplaced};
 use crate::mqtt::feeds::read_page;
 use crate::mqtt::message::Message;
 use crate::mqtt::retained::Retained;
@@ -377,7 +378,7 @@ impl Host {
     ) -> Result<Vec<(&'p Message, crate::mqtt::retained::Staged)>, Unplaced> {
         let mut batches = Batches::default();
         for ready in &pending.readings {
-            batches.add(&self.ingest, ready, transaction)?;
+            batches.add(&self.ingest, ready, &[], transaction)?;
         }
         batches.finish(transaction)?;
         let mut staged = Vec::new();

@@ -15,6 +15,7 @@ use crate::commands::Commands;
 use crate::config::Config;
 use crate::devices::Health;
 use crate::ingest::routes::{RouteSpec, Routes};
+use crate::queries::board::Board;
 use crate::readings::Publisher;
 
 struct Site {
@@ -59,6 +60,7 @@ impl Site {
         let context = DeviceContext {
             publisher: publisher.clone(),
             commands: Commands::default(),
+            queries: Board::open(&publisher),
             health: Health::new("sparkplug", "sparkplug"),
             data_dir: Arc::from(directory),
             config_dir: Arc::from(directory),

@@ -10,6 +10,7 @@ use forebay_gateway::bridge;
 use forebay_gateway::commands::Commands;
 use forebay_gateway::config::{Bridge, BridgeTopic, BridgeVersion, Direction, HostPort};
 use forebay_gateway::devices::{DeviceContext, Health};
+use forebay_gateway::queries::board::Board;
 use forebay_gateway::readings::Publisher;
 use forebay_mqtt::packet::{ConnAck, Connect, Publish, SubAck, decode};
 use forebay_mqtt::{Packet, PacketId, ReasonCode, Version};
@@ -64,6 +65,7 @@ impl Running {
         let context = DeviceContext {
             publisher: publisher.clone(),
             commands: Commands::default(),
+            queries: Board::open(publisher),
             health: health.clone(),
             data_dir: Arc::from(dir),
             config_dir: Arc::from(dir),
