@@ -180,7 +180,7 @@ fn the_shipped_file_and_the_reference_know_every_key() {
         max_message_bytes filter topic partitions key bootstrap site topics max_rate endpoint interval unit byte_order max_fill \
         max_registers timeout retries pause pause_after_connect close_after_read report \
         report_interval deadband tags register address type bit length scale offset unit_id write \
-        enabled allow max_expiry format level";
+        enabled allow max_expiry file from memory format level";
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let file = std::fs::read_to_string(root.join("config/gateway.toml")).expect("the file exists");
     let reference =

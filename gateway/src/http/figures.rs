@@ -205,7 +205,9 @@ fn set_query(query: &QueryStatus) {
     }
     gauge!("forebay_query_cpu_seconds_total", &labels).set(query.cpu_us as f64 / 1e6);
     if let Some(newest) = query.newest_ms {
-        let lag = newest.saturating_sub(query.watermark_ms.unwrap_or(newest));
+        // Silence moves the watermark past the newest row.
+        let watermark = query.watermark_ms.unwrap_or(newest);
+        let lag = newest.saturating_sub(watermark).max(0);
         gauge!("forebay_query_newest_timestamp_seconds", &labels).set(newest as f64 / 1e3);
         gauge!("forebay_query_watermark_lag_seconds", &labels).set(lag as f64 / 1e3);
     }
