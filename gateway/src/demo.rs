@@ -2,6 +2,7 @@
 //! directory. The link is cut and restored on the way, and an audit ends it.
 
 mod audit;
+mod bearing;
 mod broker;
 mod link;
 mod nodes;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use self::audit::{Arrival, Audit};
+use self::bearing::Finding;
 use self::link::Link;
 use self::nodes::{Node, NodeError};
 use self::plc::Plc;
@@ -123,12 +125,16 @@ async fn show(args: &DemoArgs, dir: &Path) -> Result<Audit, DemoError> {
         .map_err(DemoError::Link)?;
     let old_broker = Node::start(broker::BRIDGE, dir, &broker::config(dir)).await?;
     let plc = Plc::start().await.map_err(DemoError::Plc)?;
-    let devices = plc::section(plc.address) + &broker::section(old_broker.ports.mqtt());
+    let query = bearing::section(dir).map_err(|source| DemoError::Directory {
+        dir: dir.to_path_buf(),
+        source,
+    })?;
+    let devices = plc::section(plc.address) + &broker::section(old_broker.ports.mqtt()) + &query;
     let config = nodes::gateway_config(dir, link.address(), &devices);
     let gateway = Node::start("gateway", dir, &config).await?;
     screen.announce(&format!(
         "A hub (Kafka on {}) and a gateway (MQTT on {}, Kafka on {}, HTTP on {}) run in {}.\n\
-         Four presses publish at QoS 1; the bearing of press-3 is failing.\n\
+         Four presses publish at QoS 1; the bearing of press-3 is failing, and a query watches.\n\
          A fifth is polled: press-5 is a PLC on Modbus TCP ({}).\n\
          A sixth knows only an old MQTT broker ({}), which is bridged in.",
         hub.ports.kafka(),
@@ -144,8 +150,10 @@ async fn show(args: &DemoArgs, dir: &Path) -> Result<Audit, DemoError> {
     view.wait_for_bridge(|bridge| bridge.state == "connected")
         .await?;
     let tally = Arc::new(Tally::default());
-    let mut sensors = sensors::start(&machines(&gateway, &old_broker), &tally);
     let seconds = args.seconds.unwrap_or(DEFAULT_SECONDS).max(MIN_SECONDS);
+    // The bearing's life is as long as the demo.
+    let haste = bearing::LIFE_SECONDS / seconds as f64;
+    let mut sensors = sensors::start(&machines(&gateway, &old_broker), &tally, haste);
     watch(seconds, &mut view, &mut screen, &link, &tally).await?;
 
     link.restore();
@@ -159,7 +167,8 @@ async fn show(args: &DemoArgs, dir: &Path) -> Result<Audit, DemoError> {
         .await?;
     view.drain().await?;
     let arrivals = view.arrivals().await?;
-    let audit = Audit::new(&tally.sent_per_path(), tally.acknowledged(), &arrivals);
+    let mut audit = Audit::new(&tally.sent_per_path(), tally.acknowledged(), &arrivals);
+    audit.findings = view.findings;
     report(&audit, args.json, &screen);
     gateway.stop().await;
     old_broker.stop().await;
@@ -206,6 +215,9 @@ async fn watch(
                 last = (at, acknowledged);
                 let elapsed = started.elapsed().as_secs();
                 screen.show(&view.row(elapsed, rate, link.is_up(), tally).await?);
+                for finding in view.find(elapsed, link.is_up()).await {
+                    screen.announce(&finding.sentence());
+                }
                 if elapsed >= seconds {
                     return Ok(());
                 }
@@ -244,11 +256,12 @@ fn report(audit: &Audit, json: bool, screen: &Screen) {
         return;
     }
     screen.announce(&format!(
-        "Audit: {} sent, {} acknowledged, {} arrived at the hub and {} polled readings with them, {} gaps, {} duplicates, {} out of order, {} missing offsets.\n{}",
+        "Audit: {} sent, {} acknowledged, {} arrived at the hub, with them {} polled readings and {} results of the query, {} gaps, {} duplicates, {} out of order, {} missing offsets.\n{}",
         audit.sent,
         audit.acknowledged,
         audit.arrived,
         audit.polled,
+        audit.results,
         audit.gaps,
         audit.duplicates,
         audit.out_of_order,
@@ -266,6 +279,8 @@ struct View {
     gateway: Client,
     hub: Client,
     gateway_http: HostPort,
+    /// Alerts that were seen.
+    findings: Vec<Finding>,
 }
 
 /// What the gateway's status says about the bridge.
@@ -287,6 +302,7 @@ impl View {
             gateway: Client::connect(&host_port(gateway.ports.kafka())).await?,
             hub: Client::connect(&host_port(hub.ports.kafka())).await?,
             gateway_http: host_port(gateway.ports.http()),
+            findings: Vec::new(),
         })
     }
 
@@ -307,6 +323,19 @@ impl View {
             buffer_hours: self.buffer_hours().await,
             vibration: tally.vibration(sensors::FAILING_MACHINE),
         })
+    }
+
+    /// Alerts that are new. The picture goes on without them.
+    async fn find(&mut self, seconds: u64, link_up: bool) -> Vec<Finding> {
+        let alerts = crate::cli::alerts::fetch(&self.gateway_http).await;
+        let found = alerts.unwrap_or_default();
+        let found = found
+            .iter()
+            .filter_map(|alert| Finding::of(alert, seconds, link_up));
+        let is_known = |one: &Finding| self.findings.iter().any(|old| old.machine == one.machine);
+        let new: Vec<Finding> = found.filter(|one| !is_known(one)).collect();
+        self.findings.extend(new.iter().cloned());
+        new
     }
 
     /// Waits until the bridge is as it is wanted.

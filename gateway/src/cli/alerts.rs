@@ -68,18 +68,24 @@ pub async fn execute(args: AlertsArgs) -> Result<bool, CommandError> {
         }
         return Ok(true);
     }
-    let body = ask(&args.http, "GET", "/api/v1/alerts").await?;
-    let body = body.success(&args.http)?;
-    let alerts: Vec<AlertStatus> = serde_json::from_slice(&body).map_err(|_| {
-        let sentence = format!("{} does not answer as a forebay node does", args.http);
-        CommandError::Usage(sentence)
-    })?;
+    let alerts = fetch(&args.http).await?;
     if args.json {
         print_json(&alerts)?;
     } else {
         io::stdout().lock().write_all(render(&alerts).as_bytes())?;
     }
     Ok(alerts.iter().all(|alert| alert.acknowledged.is_some()))
+}
+
+/// Asks a node for the alerts that are active.
+///
+/// # Errors
+/// The node does not answer, or what answers is not a node.
+pub async fn fetch(address: &HostPort) -> Result<Vec<AlertStatus>, CommandError> {
+    let answer = ask(address, "GET", "/api/v1/alerts").await?;
+    serde_json::from_slice(&answer.success(address)?).map_err(|_| {
+        CommandError::Usage(format!("{address} does not answer as a forebay node does"))
+    })
 }
 
 fn render(alerts: &[AlertStatus]) -> String {

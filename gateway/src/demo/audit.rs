@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::bearing::Finding;
+use crate::queries::{ALERTS_PREFIX, RESULTS_PREFIX};
+
 /// A record as the audit read it from the hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrival {
@@ -21,7 +24,7 @@ pub struct Arrival {
 }
 
 /// The numbers a script checks. `gaps` and `duplicates` count readings.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Audit {
     /// Readings that the sensors published.
     pub sent: u64,
@@ -32,6 +35,8 @@ pub struct Audit {
     /// Polled readings found at the hub. That none is missing is seen from the
     /// offsets: the hub's are the gateway's.
     pub polled: u64,
+    /// Rows and alerts of the gateway's query found at the hub.
+    pub results: u64,
     /// Acknowledged readings that are missing at the hub.
     pub gaps: u64,
     /// Readings found more than once at the hub.
@@ -40,6 +45,8 @@ pub struct Audit {
     pub out_of_order: u64,
     /// Offsets missing between the first and the last of a hub partition.
     pub offset_gaps: u64,
+    /// Bearings that the query found to fail.
+    pub findings: Vec<Finding>,
 }
 
 impl Audit {
@@ -63,6 +70,10 @@ impl Audit {
         audit.count_offset_gaps(arrivals);
         let mut sequences: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
         for arrival in arrivals {
+            if arrival.path.starts_with(RESULTS_PREFIX) || arrival.path.starts_with(ALERTS_PREFIX) {
+                audit.results += 1;
+                continue;
+            }
             let Some(sequence) = arrival.sequence else {
                 audit.polled += 1;
                 continue;

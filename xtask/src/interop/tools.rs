@@ -212,12 +212,20 @@ pub fn mqtt_to_kafka(stage: &Stage) -> Outcome {
     }
 }
 
-/// The demo runs, cuts its link, and its audit is clean.
+/// The demo runs, cuts its link, finds the one bearing that fails, and its audit
+/// is clean.
 pub fn demo(stage: &Stage) -> Outcome {
     let mut command = Command::new(&stage.program);
     command.args(["demo", "--seconds", "12", "--json"]);
     let output = finish(&mut command, Duration::from_secs(60))?;
     let audit: Value = serde_json::from_slice(&output).during("the demo's JSON")?;
+    let found = audit["findings"].as_array();
+    let found: Vec<&Value> = found.into_iter().flatten().collect();
+    if found.len() != 1 || found[0]["machine"] != "press-3" {
+        return Err(Failure::new(format!(
+            "expected the bearing of press-3 to be found: {audit}"
+        )));
+    }
     let number = |name: &str| find_number(&audit, name);
     match (number("gaps"), number("duplicates")) {
         (Some(0), Some(0)) => Ok(()),
