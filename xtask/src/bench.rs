@@ -1,12 +1,14 @@
 //! What the analytic functions find, and how fast.
 //!
-//! These commands call the crate as a library: a gateway would add noise to the
-//! time and nothing to the answer. The data stay where they are; nothing
-//! of them is in the repository.
+//! All but one of these commands call the crate as a library: a gateway would
+//! add noise to the time and nothing to the answer. [`gateway`] measures what
+//! the log around it costs. The data stay where they are; nothing of them is in
+//! the repository.
 
 mod anomaly;
 mod bearings;
 mod functions;
+mod gateway;
 pub mod nab;
 mod queries;
 
@@ -21,6 +23,7 @@ Usage: cargo xtask bench anomaly --data DIR [--each]
        cargo xtask bench bearings --data DIR
        cargo run --release -p xtask -- bench functions
        cargo run --release -p xtask -- bench queries
+       cargo run --release -p xtask -- bench gateway [--bin PATH] [--events N]
 
   anomaly    scores anomaly_score on series of the Numenta Anomaly Benchmark;
              DIR holds windows.json and the CSV files that it names
@@ -29,6 +32,11 @@ Usage: cargo xtask bench anomaly --data DIR [--each]
   queries    rows per CPU second of windows and of decoding, and what fifty
              queries that wait take
 
+  gateway    events per CPU second from the log of a running gateway to committed
+             result rows, and what fifty queries take while nothing comes
+
+  --bin PATH   drive this program instead of building one (profile release)
+  --events N   readings in the log (default 3000000)
   --each     print every series
 ";
 
@@ -39,6 +47,8 @@ Usage: cargo xtask bench anomaly --data DIR [--each]
 pub fn command(mut args: Args) -> Outcome {
     let data: Option<String> = args.value("--data")?;
     let each = args.flag("--each");
+    let program = args.value("--bin")?;
+    let events = args.value("--events")?.unwrap_or(3_000_000);
     let names = args.names();
     args.finish()?;
     let folder = || {
@@ -51,8 +61,9 @@ pub fn command(mut args: Args) -> Outcome {
         [name] if name == "bearings" => bearings::run(folder()?.as_ref()),
         [name] if name == "functions" => functions::run(),
         [name] if name == "queries" => queries::run(),
+        [name] if name == "gateway" => gateway::run(program, events),
         _ => Err(Failure::new(
-            "expected anomaly, bearings, functions or queries",
+            "expected anomaly, bearings, functions, queries or gateway",
         )),
     }
 }

@@ -7,6 +7,7 @@ mod install;
 mod link;
 mod modbus;
 mod opcua;
+mod queries;
 mod readings;
 mod sparkplug;
 mod tools;
@@ -122,6 +123,7 @@ fn scenarios() -> Vec<Scenario> {
     }
     all.extend(features::scenarios());
     all.extend(bridge::scenarios());
+    all.extend(queries::scenarios());
     for mode in ["tcp", "rtu-over-tcp", "rtu"] {
         all.push(Scenario::new(
             format!("modbus-pymodbus-types-orders-tables-{mode}"),

@@ -21,4 +21,5 @@ pub mod node;
 pub mod powercut;
 pub mod proxy;
 pub mod tidy;
+pub mod tumbling;
 pub mod wire;

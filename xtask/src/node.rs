@@ -85,6 +85,16 @@ impl Spec {
         }
     }
 
+    /// Writes the configuration file, which a running node may reload.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write_config(&self) -> Outcome<PathBuf> {
+        let config = self.work_dir.join("forebay.toml");
+        fs::write(&config, self.toml().during("configuration")?).during(config.display())?;
+        Ok(config)
+    }
+
     /// The configuration file.
     fn toml(&self) -> Result<String, std::fmt::Error> {
         let mut out = String::new();
@@ -187,8 +197,7 @@ impl Node {
             }
             _ => {}
         }
-        let config = spec.work_dir.join("forebay.toml");
-        fs::write(&config, spec.toml().during("configuration")?).during(config.display())?;
+        let config = spec.write_config()?;
         let log = spec.work_dir.join("forebay.log");
         let output = File::options()
             .create(true)

@@ -2,12 +2,14 @@
 //!
 //! Writers record every acknowledgement (PUBACK, PUBREC, Produce acks=all).
 //! After the node comes back, everything is read through Fetch and compared:
-//! what was acknowledged is there, once, in order.
+//! what was acknowledged is there, once, in order, and so are the results of
+//! continuous queries over it.
 
 mod checker;
 mod damage;
 mod full;
 pub mod ledger;
+mod queries;
 pub mod writer;
 
 use std::fs;
@@ -30,7 +32,8 @@ use writer::{TOPIC, Writer};
 /// The text of `cargo xtask powercut --help`.
 pub const HELP: &str = "\
 Interrupts a node under load and checks that every acknowledged record is
-there afterwards, once and in order.
+there afterwards, once and in order. In the first three modes continuous queries
+run, and each of their final rows must be there once.
 
 Usage: cargo xtask powercut [--mode MODE] [--cuts N] [OPTIONS]
 
@@ -100,6 +103,8 @@ struct Summary {
     sent: u64,
     acknowledged: u64,
     read: u64,
+    /// Result rows of the queries that were right.
+    rows: u64,
     violations: Vec<String>,
 }
 
@@ -160,17 +165,19 @@ fn report(mode: &str, summary: &Summary, took: Duration, as_json: bool) {
             "sent": summary.sent,
             "acknowledged": summary.acknowledged,
             "read": summary.read,
+            "rows": summary.rows,
             "violations": summary.violations,
             "seconds": took.as_secs_f64(),
         });
         println!("{value}");
     } else {
         println!(
-            "powercut {mode}: {} rounds, {} sent, {} acknowledged, {} read back, {} violations, {:.1} s",
+            "powercut {mode}: {} rounds, {} sent, {} acknowledged, {} read back, {} rows of queries, {} violations, {:.1} s",
             summary.rounds,
             summary.sent,
             summary.acknowledged,
             summary.read,
+            summary.rows,
             summary.violations.len(),
             took.as_secs_f64()
         );
@@ -194,12 +201,14 @@ fn interruptions(
     if let Some(disk) = &disk {
         spec.data_dir = disk.path().join("data");
     }
+    queries::configure(&mut spec)?;
     let mut writers = Writer::company(VALUE_SIZE);
     for round in 1..=cuts {
         let mut node = Node::start(&spec)?;
         prepare(&node)?;
         if round > 1 {
             check(&node, &writers, summary)?;
+            queries::check(&node, summary)?;
         }
         let before = acknowledged(&writers);
         let moment = Duration::from_millis(fastrand::u64(30..900));
@@ -230,6 +239,7 @@ fn interruptions(
     }
     let mut node = Node::start(&spec)?;
     check(&node, &writers, summary)?;
+    queries::check(&node, summary)?;
     let status = node.stop()?;
     if !status.success() {
         summary

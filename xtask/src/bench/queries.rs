@@ -103,7 +103,7 @@ fn print(name: &str, rate: f64) {
     println!("{:8.1}  {name}", rate / 1e6);
 }
 
-fn settings() {
+pub(super) fn settings() {
     let field = |file: &str, name: &str| {
         let text = std::fs::read_to_string(file).unwrap_or_default();
         let line = text.lines().find(|line| line.starts_with(name));
@@ -280,7 +280,7 @@ fn query(select: &str, messages: &Messages) -> Outcome<f64> {
 /// Bytes of resident anonymous memory that queries add which have seen a row of
 /// each of ten paths and wait for more.
 fn idle() -> Outcome<usize> {
-    let before = anonymous()?;
+    let before = anonymous("self")?;
     let mut queries = Vec::new();
     for index in 0..IDLE {
         let text = format!(
@@ -302,16 +302,17 @@ fn idle() -> Outcome<usize> {
         }
         queries.push(query);
     }
-    let after = anonymous()?;
+    let after = anonymous("self")?;
     black_box(queries);
     Ok(after.saturating_sub(before))
 }
 
-fn anonymous() -> Outcome<usize> {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+/// Anonymous memory of a process, `self` or its number, in bytes.
+pub(super) fn anonymous(process: &str) -> Outcome<usize> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
     text.lines()
         .find_map(|line| line.strip_prefix("RssAnon:"))
         .and_then(|rest| rest.trim().split(' ').next()?.parse::<usize>().ok())
         .map(|kib| kib * 1024)
-        .ok_or_else(|| Failure::new("/proc/self/status has no RssAnon"))
+        .ok_or_else(|| Failure::new(format!("/proc/{process}/status has no RssAnon")))
 }

@@ -33,18 +33,35 @@ impl Producer {
 pub struct Record {
     /// Its offset in the partition.
     pub offset: i64,
+    /// Its time, in milliseconds since the Unix epoch.
+    pub timestamp_ms: i64,
     /// The key; empty when there is none.
     pub key: Vec<u8>,
     /// The value; empty when there is none.
     pub value: Vec<u8>,
+    /// Names and values of its headers.
+    pub headers: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// Encodes one batch of values without keys.
 #[must_use]
 pub fn encode(producer: Producer, timestamp_ms: i64, values: &[Vec<u8>]) -> Vec<u8> {
-    let count = i32::try_from(values.len()).unwrap_or(i32::MAX);
-    let mut out =
-        Vec::with_capacity(HEADER_SIZE + values.iter().map(|v| v.len() + 16).sum::<usize>());
+    let records: Vec<(Option<&[u8]>, &[u8])> =
+        values.iter().map(|value| (None, &value[..])).collect();
+    encode_keyed(producer, timestamp_ms, &records)
+}
+
+/// Encodes one batch of keys and values.
+#[must_use]
+pub fn encode_keyed(
+    producer: Producer,
+    timestamp_ms: i64,
+    records: &[(Option<&[u8]>, &[u8])],
+) -> Vec<u8> {
+    let count = i32::try_from(records.len()).unwrap_or(i32::MAX);
+    let size = |(key, value): &(Option<&[u8]>, &[u8])| key.map_or(0, <[u8]>::len) + value.len();
+    let size: usize = records.iter().map(|record| size(record) + 16).sum();
+    let mut out = Vec::with_capacity(HEADER_SIZE + size);
     out.extend(0i64.to_be_bytes());
     out.extend(0i32.to_be_bytes());
     out.extend((-1i32).to_be_bytes());
@@ -59,12 +76,18 @@ pub fn encode(producer: Producer, timestamp_ms: i64, values: &[Vec<u8>]) -> Vec<
     out.extend(producer.sequence.to_be_bytes());
     out.extend(count.to_be_bytes());
     let mut body = Vec::new();
-    for (delta, value) in (0i64..).zip(values) {
+    for (delta, (key, value)) in (0i64..).zip(records) {
         body.clear();
         body.push(0);
         varint(&mut body, 0);
         varint(&mut body, delta);
-        varint(&mut body, -1);
+        match key {
+            Some(key) => {
+                varint(&mut body, i64::try_from(key.len()).unwrap_or_default());
+                body.extend_from_slice(key);
+            }
+            None => varint(&mut body, -1),
+        }
         varint(&mut body, i64::try_from(value.len()).unwrap_or_default());
         body.extend_from_slice(value);
         varint(&mut body, 0);
@@ -132,10 +155,11 @@ fn one(batch: &[u8], base: i64, records: &mut Vec<Record>) -> Result<(), String>
     if batch[22] & 7 != 0 {
         return Err(format!("compressed with codec {}", batch[22] & 7));
     }
+    let first = i64::from_be_bytes(array(&batch[27..35]));
     let count = i32::from_be_bytes(array(&batch[57..61]));
     let mut at = HEADER_SIZE;
     for _ in 0..count {
-        let record = record(batch, &mut at, base).ok_or("a record is cut off")?;
+        let record = record(batch, &mut at, (base, first)).ok_or("a record is cut off")?;
         records.push(record);
     }
     if at == batch.len() {
@@ -145,19 +169,29 @@ fn one(batch: &[u8], base: i64, records: &mut Vec<Record>) -> Result<(), String>
     }
 }
 
-fn record(batch: &[u8], at: &mut usize, base: i64) -> Option<Record> {
+/// The record at `at` of a batch that begins with this offset and time.
+fn record(batch: &[u8], at: &mut usize, (base, first): (i64, i64)) -> Option<Record> {
     let length = usize::try_from(read_varint(batch, at)?).ok()?;
     let end = at.checked_add(length)?;
     if end > batch.len() {
         return None;
     }
     *at += 1;
-    read_varint(batch, at)?;
+    let timestamp_ms = first + read_varint(batch, at)?;
     let offset = base + read_varint(batch, at)?;
     let key = field(batch, at)?;
     let value = field(batch, at)?;
+    let count = read_varint(batch, at)?;
+    let headers = (0..count).map(|_| Some((field(batch, at)?, field(batch, at)?)));
+    let headers = headers.collect::<Option<_>>()?;
     *at = end;
-    Some(Record { offset, key, value })
+    Some(Record {
+        offset,
+        timestamp_ms,
+        key,
+        value,
+        headers,
+    })
 }
 
 fn field(batch: &[u8], at: &mut usize) -> Option<Vec<u8>> {
@@ -210,8 +244,10 @@ mod tests {
             .zip(values)
             .map(|(offset, value)| Record {
                 offset,
+                timestamp_ms: 5,
                 key: Vec::new(),
                 value,
+                headers: Vec::new(),
             })
             .collect();
         assert_eq!(decode(&bytes).unwrap(), expected);
