@@ -180,7 +180,9 @@ fn the_shipped_file_and_the_reference_know_every_key() {
         max_message_bytes filter topic partitions key bootstrap site topics max_rate endpoint interval unit byte_order max_fill \
         max_registers timeout retries pause pause_after_connect close_after_read report \
         report_interval deadband tags register address type bit length scale offset unit_id write \
-        enabled allow max_expiry file from memory format level";
+        enabled allow max_expiry security allow_none check_hostname identity publishing_interval \
+        sampling_interval queue_size server_deadband timestamp session_timeout batch nodes id browse \
+        exclude max_nodes max_depth file from memory format level";
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let file = std::fs::read_to_string(root.join("config/gateway.toml")).expect("the file exists");
     let reference =
@@ -195,6 +197,47 @@ fn the_shipped_file_and_the_reference_know_every_key() {
             "docs/configuration.md lacks {key}"
         );
     }
+}
+
+/// Whoever takes the comment signs away has a section that works.
+#[test]
+fn the_devices_of_the_shipped_file_parse_when_they_are_uncommented() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let file = std::fs::read_to_string(root.join("config/gateway.toml")).expect("the file exists");
+    let dir = tempfile::tempdir().unwrap();
+    for password in ["cell-4.password", "old-broker.password"] {
+        std::fs::write(dir.path().join(password), "secret\n").unwrap();
+    }
+    let mut text = file.clone();
+    for name in ["modbus", "opcua", "bridge"] {
+        let (_, section) = file
+            .split_once(&format!("\n# [[{name}]]\n"))
+            .expect("the section is there");
+        let lines = section.lines().take_while(|line| !line.is_empty());
+        let keys: Vec<&str> = lines
+            .map(|line| line.strip_prefix("# ").expect("a commented line"))
+            .collect();
+        text.push_str(&format!("\n[[{name}]]\n{}\n", keys.join("\n")));
+    }
+    let config = Config::parse(&dir.path().join("gateway.toml"), &text).expect("no mistakes");
+    assert_eq!((config.modbus.len(), config.bridges.len()), (1, 1));
+    let [server] = config.opcua.as_slice() else {
+        panic!("one server");
+    };
+    let settings = &server.settings;
+    assert_eq!((settings.nodes.len(), server.writes.len()), (3, 1));
+    assert_eq!(
+        (settings.publishing_interval, settings.keep_alive),
+        (
+            defaults::OPCUA_PUBLISHING_INTERVAL,
+            defaults::OPCUA_KEEP_ALIVE
+        )
+    );
+    assert_eq!(
+        (settings.request_timeout, settings.session_timeout),
+        (defaults::OPCUA_TIMEOUT, defaults::OPCUA_SESSION_TIMEOUT)
+    );
+    assert_eq!(settings.sampling.queue_size, defaults::OPCUA_QUEUE);
 }
 
 #[test]
