@@ -174,7 +174,7 @@ impl Cert {
     }
 
     /// Whether it is an authority at this time.
-    fn may_issue(&self, now: SystemTime) -> bool {
+    pub(super) fn may_issue(&self, now: SystemTime) -> bool {
         let tbs = &self.parsed.tbs_certificate;
         let is_authority = matches!(tbs.get::<BasicConstraints>(), Ok(Some((_, c))) if c.ca);
         let signs = match tbs.get::<KeyUsage>() {
@@ -185,7 +185,7 @@ impl Cert {
         is_authority && signs && self.not_before() <= now && now <= self.not_after()
     }
 
-    fn has_issued(&self, other: &Self) -> bool {
+    pub(super) fn has_issued(&self, other: &Self) -> bool {
         let (parsed, tbs) = (&other.parsed, &other.parsed.tbs_certificate);
         if tbs.issuer != self.parsed.tbs_certificate.subject {
             return false;

@@ -74,6 +74,38 @@ fn our_own_is_made_once_and_kept() {
     drop(dir);
 }
 
+/// A controller whose clock is days behind refuses what has not begun.
+#[test]
+fn our_own_is_valid_on_a_clock_that_is_days_behind() {
+    let (_dir, pki) = pki();
+    let now = SystemTime::now();
+    let own = pki.own(now).unwrap();
+    let problems = |days_behind: u64| {
+        let check = Check {
+            trusted: std::slice::from_ref(&own.cert),
+            now: now - Duration::from_secs(days_behind * 86_400),
+            host: None,
+            application_uri: &own.application_uri,
+        };
+        check.problems(std::slice::from_ref(&own.cert))
+    };
+    assert_eq!(problems(6), []);
+    assert_eq!(problems(8), [Problem::NotYetValid]);
+}
+
+#[test]
+fn our_own_is_signed_by_itself_and_like_no_other() {
+    let ((_here, here), (_there, there)) = (pki(), pki());
+    let now = SystemTime::now();
+    let [own, other] = [here, there].map(|pki| pki.own(now).unwrap().cert);
+    assert!(own.has_issued(&own) && !other.has_issued(&own));
+    let serial = |cert: &Cert| cert.parsed.tbs_certificate.serial_number.clone();
+    assert_ne!(serial(&own), serial(&other));
+    assert!(own.subject().contains("CN=Forebay"), "{}", own.subject());
+    // It is not taken for an authority that trusts others.
+    assert!(!own.may_issue(now));
+}
+
 #[test]
 fn a_clock_that_was_never_set_makes_no_certificate() {
     let (_dir, pki) = pki();
