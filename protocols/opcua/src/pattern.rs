@@ -89,17 +89,32 @@ impl fmt::Display for Pattern {
     }
 }
 
+/// The usual walk with one place to go back to, the last `**`: trying the ones
+/// before it again finds nothing that the last one does not find.
 fn matches(levels: &[Level], path: &[&str]) -> bool {
-    match (levels.split_first(), path.split_first()) {
-        (None, None) => true,
-        (Some((Level::Any, rest)), _) => {
-            matches(rest, path) || (!path.is_empty() && matches(levels, &path[1..]))
+    let (mut at, mut from) = (0, 0);
+    let mut any: Option<(usize, usize)> = None;
+    while from < path.len() {
+        match levels.get(at) {
+            Some(Level::Any) => {
+                any = Some((at, from));
+                at += 1;
+            }
+            Some(Level::One(level)) if level_matches(level, path[from]) => {
+                at += 1;
+                from += 1;
+            }
+            _ => {
+                let Some((any_at, any_from)) = any else {
+                    return false;
+                };
+                at = any_at + 1;
+                from = any_from + 1;
+                any = Some((any_at, from));
+            }
         }
-        (Some((Level::One(level), rest)), Some((name, below))) => {
-            level_matches(level, name) && matches(rest, below)
-        }
-        _ => false,
     }
+    levels[at..].iter().all(|level| *level == Level::Any)
 }
 
 fn reaches(levels: &[Level], path: &[&str]) -> bool {
@@ -112,7 +127,7 @@ fn reaches(levels: &[Level], path: &[&str]) -> bool {
     }
 }
 
-/// The usual walk with one place to go back to, the last `*`.
+/// The same walk over characters and `*`.
 fn level_matches(level: &[char], name: &str) -> bool {
     let name: Vec<char> = name.chars().collect();
     let (mut at, mut from) = (0, 0);
@@ -162,6 +177,17 @@ mod tests {
         check("Objects/a*b*c", "Objects/aXXbYbZc", true, false);
         check("Objects/**/x/**", "Objects/a/x/b", true, true);
         check("Objects/**/x", "Objects", false, true);
+    }
+
+    /// Trying every share of the levels among the `**` would take years.
+    #[test]
+    fn many_wildcards_against_a_deep_path_end() {
+        let pattern = format!("**{}/z", "/a/**".repeat(15));
+        let pattern = Pattern::parse(&pattern).unwrap();
+        let path = vec!["a"; 50];
+        assert!(!pattern.matches(&path));
+        let path: Vec<&str> = path.into_iter().chain(["z"]).collect();
+        assert!(pattern.matches(&path));
     }
 
     #[test]
