@@ -1,6 +1,7 @@
 //! `forebay opcua`: the certificates of the gateway, and whom it trusts.
 
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -44,7 +45,7 @@ struct FileArgs {
         long,
         short,
         value_name = "FILE",
-        default_value = "/etc/forebay/gateway.toml"
+        default_value = "/etc/forebay/forebay.toml"
     )]
     config: PathBuf,
 }
@@ -76,7 +77,8 @@ pub struct TrustArgs {
 pub async fn execute(command: OpcUaCommand) -> Result<bool, CommandError> {
     match command {
         OpcUaCommand::Certificates(args) => {
-            let shown = Shown::read(&folder(&args.file)?)?;
+            let (_, folder) = folder(&args.file)?;
+            let shown = Shown::read(&folder)?;
             if args.json {
                 print_json(&shown.json())?;
             } else {
@@ -86,8 +88,9 @@ pub async fn execute(command: OpcUaCommand) -> Result<bool, CommandError> {
             }
         }
         OpcUaCommand::Trust(args) => {
-            let folder = folder(&args.file)?;
+            let (data_dir, folder) = folder(&args.file)?;
             let cert = trust(&folder, &args.fingerprint)?;
+            hand_over(&data_dir)?;
             writeln!(
                 io::stdout(),
                 "trusted: {}\n  fingerprint {}\nThe gateway connects with its next attempt, within a minute.",
@@ -99,14 +102,14 @@ pub async fn execute(command: OpcUaCommand) -> Result<bool, CommandError> {
     Ok(true)
 }
 
-/// The folder of certificates of a gateway.
-fn folder(args: &FileArgs) -> Result<PathBuf, CommandError> {
+/// The data directory of a gateway and the folder of certificates in it.
+fn folder(args: &FileArgs) -> Result<(PathBuf, PathBuf), CommandError> {
     let config = Config::load(&args.config).map_err(|error| {
         CommandError::Usage(format!("{error}\n--config names the gateway's file"))
     })?;
     let folder = pki_dir(&config.node.data_dir);
     if folder.is_dir() {
-        return Ok(folder);
+        return Ok((config.node.data_dir, folder));
     }
     let place = folder.display();
     let sentence = format!(
@@ -119,21 +122,48 @@ fn usage(error: impl ToString) -> CommandError {
     CommandError::Usage(error.to_string())
 }
 
-/// Trusts a rejected certificate. The file belongs to whom the folder belongs
-/// to, so that the gateway can read what root trusts.
+/// Trusts a rejected certificate.
 fn trust(folder: &Path, fingerprint: &str) -> Result<Cert, CommandError> {
     let pki = Pki::open(folder).map_err(usage)?;
-    let cert = pki.trust(fingerprint).map_err(usage)?;
-    let trusted = folder.join("trusted");
-    let file = trusted.join(format!("{}.der", cert.fingerprint()));
-    let owner = rustix::fs::stat(&trusted).map_err(io::Error::from)?;
-    let is_other = rustix::fs::stat(&file).map_err(io::Error::from)?.st_uid != owner.st_uid;
-    if is_other {
-        let user = rustix::fs::Uid::from_raw(owner.st_uid);
-        let group = rustix::fs::Gid::from_raw(owner.st_gid);
-        rustix::fs::chown(&file, Some(user), Some(group)).map_err(io::Error::from)?;
+    pki.trust(fingerprint).map_err(usage)
+}
+
+/// Gives the certificates to whom the data directory belongs. Without it the
+/// gateway could not read what root trusted, or made by asking a server before
+/// the gateway did.
+///
+/// # Errors
+/// A file cannot be looked at or given.
+pub(super) fn hand_over(data_dir: &Path) -> Result<(), CommandError> {
+    if !rustix::process::geteuid().is_root() || !pki_dir(data_dir).is_dir() {
+        return Ok(());
     }
-    Ok(cert)
+    give(data_dir).map_err(|error| {
+        let place = data_dir.display();
+        CommandError::Usage(format!(
+            "the certificates in {place} cannot be given to its owner: {error}"
+        ))
+    })
+}
+
+fn give(data_dir: &Path) -> io::Result<()> {
+    let owner = rustix::fs::stat(data_dir)?;
+    let mut waiting = vec![data_dir.join("opcua")];
+    while let Some(path) = waiting.pop() {
+        let metadata = path.symlink_metadata()?;
+        if metadata.uid() != owner.st_uid {
+            let user = rustix::fs::Uid::from_raw(owner.st_uid);
+            let group = rustix::fs::Gid::from_raw(owner.st_gid);
+            let nofollow = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+            rustix::fs::chownat(rustix::fs::CWD, &path, Some(user), Some(group), nofollow)?;
+        }
+        if metadata.is_dir() {
+            for entry in path.read_dir()? {
+                waiting.push(entry?.path());
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What is in the folder.
@@ -234,7 +264,7 @@ mod tests {
         let now = SystemTime::now();
         let other = Pki::open(&there).unwrap().own(now).unwrap().cert;
         let pki = Pki::open(&here).unwrap();
-        let config = Path::new("/etc/forebay/gateway.toml");
+        let config = Path::new("/etc/forebay/forebay.toml");
         let before = Shown::read(&here).unwrap().render(now, config);
         assert!(before.contains("none yet"), "{before}");
         let own = pki.own(now).unwrap();
@@ -253,5 +283,31 @@ mod tests {
         let shown = Shown::read(&here).unwrap();
         assert_eq!((shown.trusted, shown.rejected), (vec![other], vec![]));
         assert!(trust(&here, fingerprint).is_err());
+    }
+
+    #[test]
+    fn what_root_made_belongs_to_whom_the_data_directory_belongs_to() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let folder = pki_dir(dir.path());
+        let own = Pki::open(&folder).unwrap().own(SystemTime::now()).unwrap();
+        hand_over(dir.path()).unwrap();
+        let uid = |path: &Path| path.metadata().unwrap().uid();
+        assert_eq!(uid(&own.key_path), 0);
+        let [user, group] = [65_534; 2];
+        std::os::unix::fs::chown(dir.path(), Some(user), Some(group)).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", folder.join("trusted/link")).unwrap();
+        hand_over(dir.path()).unwrap();
+        for path in [&dir.path().join("opcua"), &folder, &own.key_path] {
+            assert_eq!(uid(path), user, "{}", path.display());
+        }
+        assert_eq!(uid(Path::new("/etc")), 0);
+        assert_eq!(
+            uid(&folder.join("trusted/link")),
+            0,
+            "its target is not ours"
+        );
     }
 }

@@ -18,6 +18,7 @@ use forebay_opcua::security::{Mode, Policy, Security};
 use forebay_opcua::settings::{Identity, Sampling, Settings, Url};
 
 use super::modbus::parse_duration;
+use crate::cli::opcua::hand_over;
 use crate::cli::{CommandError, print_json};
 use crate::config::{Config, defaults};
 use crate::opcua::plan::{at_home, pki_dir};
@@ -28,7 +29,7 @@ use crate::opcua::plan::{at_home, pki_dir};
   forebay probe opcua opc.tcp://10.0.0.9:4840
   forebay probe opcua opc.tcp://10.0.0.9:4840 --browse Objects/Line1
   forebay probe opcua opc.tcp://10.0.0.9 --browse 'Objects/*/Speed' --json
-  forebay probe opcua opc.tcp://10.0.0.9 --browse Objects --config /etc/forebay/gateway.toml
+  forebay probe opcua opc.tcp://10.0.0.9 --browse Objects --config /etc/forebay/forebay.toml
 
 Without --browse nobody logs in: the server says what it offers to anybody. With
 --browse and without --config the nodes are read anonymously and without
@@ -62,13 +63,19 @@ pub struct OpcUaArgs {
 /// The server does not answer, does not let us in, or is not trusted.
 pub async fn execute(args: OpcUaArgs) -> Result<bool, CommandError> {
     let scratch = Scratch::new();
-    let mut settings = match &args.config {
-        Some(file) => configured(&args, file)?,
-        None => settings(&args, &scratch.dir),
+    let Some(file) = &args.config else {
+        return look(&args, settings(&args, &scratch.dir)).await;
     };
+    let config = Config::load(file).map_err(|error| CommandError::Usage(error.to_string()))?;
+    let answered = look(&args, configured(&args, &config, file)).await;
+    hand_over(&config.node.data_dir)?;
+    answered
+}
+
+async fn look(args: &OpcUaArgs, mut settings: Settings) -> Result<bool, CommandError> {
     let offers = probe::offers(&settings)
         .await
-        .map_err(|error| explain(&error.into(), &args))?;
+        .map_err(|error| explain(&error.into(), args))?;
     let is_open = offers
         .endpoints
         .iter()
@@ -83,7 +90,7 @@ pub async fn execute(args: OpcUaArgs) -> Result<bool, CommandError> {
         Some(pattern) => {
             settings.browse = vec![pattern.clone()];
             let listing = probe::nodes(settings.clone()).await;
-            Some(listing.map_err(|error| explain(&error, &args))?)
+            Some(listing.map_err(|error| explain(&error, args))?)
         }
     };
     if args.json {
@@ -132,26 +139,25 @@ fn settings(args: &OpcUaArgs, pki: &Path) -> Settings {
 }
 
 /// Settings as the gateway has them for this endpoint.
-fn configured(args: &OpcUaArgs, file: &Path) -> Result<Settings, CommandError> {
-    let config = Config::load(file).map_err(|error| CommandError::Usage(error.to_string()))?;
+fn configured(args: &OpcUaArgs, config: &Config, file: &Path) -> Settings {
     let guest = settings(args, &pki_dir(&config.node.data_dir));
     let section = config
         .opcua
         .iter()
         .find(|section| section.settings.url == args.endpoint);
     let Some(section) = section else {
-        return Ok(Settings {
+        return Settings {
             security: Security::Auto { allow_none: true },
             ..guest
-        });
+        };
     };
     let directory = file.parent().unwrap_or(Path::new(""));
-    Ok(Settings {
+    Settings {
         security: section.settings.security,
         check_hostname: section.settings.check_hostname,
         identity: at_home(&section.settings.identity, directory),
         ..guest
-    })
+    }
 }
 
 /// A folder for a certificate that nobody needs afterwards.
