@@ -33,12 +33,92 @@ const PREFIX: &str = "query/";
 const SUFFIX: &str = ".state";
 
 /// One thing that was handed to a query.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// Records, in one call.
     Records(Vec<Span>),
     /// An advance of event time, as it is written.
     Advance(Vec<u8>),
+}
+
+/// Events as they are kept. What is handed in follows what was handed in before,
+/// so a few digits say how far it goes; there are fifty calls a second.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Step {
+    /// Where stretches of partitions begin.
+    #[serde(rename = "s")]
+    stretches: Vec<Span>,
+    /// The events.
+    #[serde(rename = "e")]
+    events: Vec<Handed>,
+}
+
+/// An [`Event`] within a [`Step`].
+#[derive(Debug, Serialize, Deserialize)]
+enum Handed {
+    /// Which stretches go on, and by how many offsets.
+    #[serde(rename = "r")]
+    Records(Vec<(usize, u64)>),
+    #[serde(rename = "a")]
+    Advance(Vec<u8>),
+}
+
+impl Step {
+    fn of(events: &[Event]) -> Self {
+        let mut step = Self::default();
+        for event in events {
+            let handed = match event {
+                Event::Advance(bytes) => Handed::Advance(bytes.clone()),
+                Event::Records(spans) => {
+                    let parts = spans.iter().map(|span| step.go_on(span));
+                    Handed::Records(parts.collect())
+                }
+            };
+            step.events.push(handed);
+        }
+        step
+    }
+
+    /// Makes a stretch longer by a span that follows it, or begins one.
+    fn go_on(&mut self, span: &Span) -> (usize, u64) {
+        let follows = |stretch: &Span| {
+            stretch.to == span.from && stretch.id == span.id && stretch.partition == span.partition
+        };
+        let place = match self.stretches.iter().position(follows) {
+            Some(place) => place,
+            None => {
+                self.stretches.push(Span {
+                    to: span.from,
+                    ..span.clone()
+                });
+                self.stretches.len() - 1
+            }
+        };
+        self.stretches[place].to = span.to;
+        (place, span.to - span.from)
+    }
+
+    /// The events; none if they are not of these stretches.
+    fn into_events(mut self) -> Option<Vec<Event>> {
+        for stretch in &mut self.stretches {
+            stretch.to = stretch.from;
+        }
+        let stretches = &mut self.stretches;
+        let mut span = |(place, length): (usize, u64)| {
+            let stretch = stretches.get_mut(place)?;
+            stretch.from = stretch.to;
+            stretch.to = stretch.from.checked_add(length)?;
+            Some(stretch.clone())
+        };
+        let events = self.events.into_iter().map(|handed| match handed {
+            Handed::Advance(bytes) => Some(Event::Advance(bytes)),
+            Handed::Records(parts) => {
+                let spans: Option<_> = parts.into_iter().map(&mut span).collect();
+                spans.map(Event::Records)
+            }
+        });
+        events.collect()
+    }
 }
 
 /// Where the snapshot is.
@@ -159,8 +239,9 @@ impl Keeper {
         let mut steps = Vec::new();
         for number in head.first_step..head.next_step {
             let step = storage.get(&step_key(name, number));
-            let step = step.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-            steps.push(step.ok_or_else(|| damaged("a step"))?);
+            let step = step.and_then(|bytes| serde_json::from_slice::<Step>(&bytes).ok());
+            let events = step.and_then(Step::into_events);
+            steps.push(events.ok_or_else(|| damaged("a step"))?);
         }
         Ok(Restored { snapshot, steps })
     }
@@ -213,7 +294,7 @@ impl Keeper {
         transaction: &mut Transaction,
     ) -> Prepared {
         let mut head = self.head.clone();
-        let step = json(&events);
+        let step = json(&Step::of(events));
         transaction.put(&step_key(&self.name, head.next_step), &step);
         head.next_step += 1;
         head.replay_bytes += bytes as u64;
@@ -349,4 +430,47 @@ fn step_key(name: &str, number: u64) -> Vec<u8> {
 
 fn json<T: Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(value).expect("numbers, texts and lists have a JSON form")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(topic: &str, partition: u32, from: u64, to: u64) -> Span {
+        Span {
+            topic: topic.to_owned(),
+            id: [partition as u8; 16],
+            partition,
+            from,
+            to,
+        }
+    }
+
+    #[test]
+    fn a_step_takes_a_few_bytes_per_call_and_is_read_back() {
+        let mut events = Vec::new();
+        for call in 0..100 {
+            let mut spans = vec![span("t", 0, call * 7, call * 7 + 7)];
+            if call % 3 == 0 {
+                // Offsets that nobody read lie between.
+                spans.push(span("t", 1, call * 10, call * 10 + 30));
+            }
+            if call == 50 {
+                spans.push(span("u", 2, 5_000_000, 5_000_001));
+                events.push(Event::Advance(vec![1, 2, 3]));
+            }
+            events.push(Event::Records(spans));
+        }
+        // A gap between two calls.
+        events.push(Event::Records(vec![span("t", 0, 900, 901)]));
+        let json = json(&Step::of(&events));
+        assert!(json.len() < 3_000, "{}", json.len());
+        let step: Step = serde_json::from_slice(&json).unwrap();
+        assert_eq!(step.into_events().unwrap(), events);
+        let wrong = Step {
+            events: vec![Handed::Records(vec![(0, 1)])],
+            ..Step::default()
+        };
+        assert_eq!(wrong.into_events(), None);
+    }
 }

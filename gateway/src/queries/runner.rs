@@ -356,15 +356,25 @@ impl Runner {
         if let Err(unplaced) = self.stage_rows(&mut transaction) {
             return self.make_room(unplaced);
         }
-        let mut board = self.board.stage();
         let name = &self.settings.name;
+        if self.is_beginning {
+            kept::forget(&self.storage, name, &mut transaction);
+        }
+        // Before the board is locked: a large snapshot is a file to sync.
+        let prepared = prepare(
+            &self.storage,
+            &self.keeper,
+            &self.query,
+            state,
+            (&self.events, self.events_bytes),
+            &self.sources,
+            &mut transaction,
+        )?;
+        let mut board = self.board.stage();
         let ended = match self.is_beginning {
             true => alerts::ended(&board, name),
             false => Vec::new(),
         };
-        if self.is_beginning {
-            kept::forget(&self.storage, name, &mut transaction);
-        }
         let changes: Vec<&Change> = ended.iter().chain(&self.results.alerts).collect();
         let staging = alerts::stage(
             &self.ingest,
@@ -380,15 +390,6 @@ impl Runner {
                 return self.make_room(Unplaced::Missing(missing));
             }
         };
-        let prepared = prepare(
-            &self.storage,
-            &self.keeper,
-            &self.query,
-            state,
-            (&self.events, self.events_bytes),
-            &self.sources,
-            &mut transaction,
-        )?;
         match self.storage.commit(transaction) {
             Ok(committed) => {
                 board.apply();
