@@ -12,6 +12,8 @@ mod suggest;
 #[cfg(test)]
 mod tests;
 
+pub use suggest::closest;
+
 use crate::parse;
 use crate::plan::{Field, Node, PLAN_VERSION, Plan, Scan};
 use crate::syntax::{Emit, Position, Program, Query, SqlError, Stream};

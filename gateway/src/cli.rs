@@ -6,10 +6,12 @@
 
 pub mod alerts;
 pub mod audit;
+pub mod functions;
 mod http;
 pub mod moment;
 pub mod opcua;
 pub mod probe;
+pub mod query;
 pub mod reload;
 pub mod status;
 pub mod tail;
@@ -30,6 +32,8 @@ use crate::{demo, roles};
 
 /// A client command failed, or an audit found a difference.
 pub const EXIT_FAILED: u8 = 1;
+/// The command line, or the SQL that it names, holds mistakes.
+pub const EXIT_USAGE: u8 = 2;
 /// A port cannot be listened on (`EX_UNAVAILABLE`).
 pub const EXIT_UNAVAILABLE: u8 = 69;
 /// The disk or the data directory failed (`EX_IOERR`).
@@ -47,6 +51,7 @@ pub const EXIT_CONFIG: u8 = 78;
   forebay check --config /etc/forebay/gateway.toml
   forebay run --config /etc/forebay/gateway.toml
   forebay tail vibration --from earliest --follow
+  forebay query bearing.sql --from 7d            try a rule on last week's records
   forebay status"
 )]
 pub struct Cli {
@@ -86,6 +91,10 @@ file, line, key, value and what was expected.")]
     Reload(reload::ReloadArgs),
     /// List the alerts that are active, or acknowledge one
     Alerts(alerts::AlertsArgs),
+    /// Try a query on what the log of a running node holds
+    Query(query::QueryArgs),
+    /// List the functions of SQL, or tell all about one
+    Functions(functions::FunctionsArgs),
     /// Compare a gateway's topics with their copies at the hub
     Audit(audit::AuditArgs),
     /// Look at a machine before it is configured
@@ -150,6 +159,9 @@ pub enum CommandError {
     /// Anything that is the caller's to mend.
     #[error("{0}")]
     Usage(String),
+    /// A mistake in a text of SQL, shown with its place.
+    #[error("{0}")]
+    Sql(String),
 }
 
 /// Runs one command to its end.
@@ -164,6 +176,8 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Status(args) => client_command(status::execute(args)),
         Command::Reload(args) => client_command(reload::execute(args)),
         Command::Alerts(args) => client_command(alerts::execute(args)),
+        Command::Query(args) => client_command(query::execute(args)),
+        Command::Functions(args) => client_command(functions::execute(args)),
         Command::Audit(args) => client_command(audit::execute(args)),
         Command::Probe(command) => client_command(probe::execute(command)),
         Command::Opcua(command) => client_command(opcua::execute(command)),
@@ -229,6 +243,10 @@ fn client_command(command: impl Future<Output = Result<bool, CommandError>>) -> 
         // A reader that had enough, as in `forebay tail x | head`.
         Err(CommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             ExitCode::SUCCESS
+        }
+        Err(CommandError::Sql(mistake)) => {
+            eprintln!("{mistake}");
+            ExitCode::from(EXIT_USAGE)
         }
         Err(error) => {
             eprintln!("forebay: {error}");

@@ -233,7 +233,7 @@ pub fn forget_others(publisher: &Publisher, board: &Board, queries: &[config::Qu
 }
 
 /// The path of a record in the namespace.
-fn path_of(record: &Record) -> Option<&str> {
+pub fn path_of(record: &Record) -> Option<&str> {
     let named = record
         .headers
         .iter()

@@ -10,7 +10,7 @@ use super::{Client, ClientError, check};
 
 /// Bytes per fetch: large enough that the round trip does not matter, small
 /// enough for a gateway's memory.
-const FETCH_BYTES: i32 = 1 << 20;
+pub const FETCH_BYTES: i32 = 1 << 20;
 
 /// A batch that unpacks to more than this is not shown; producers here are
 /// limited to far less.
@@ -49,12 +49,29 @@ impl Client {
         offset: i64,
         wait_ms: i32,
     ) -> Result<Fetched, ClientError> {
+        self.fetch_some(topic, partition, offset, wait_ms, FETCH_BYTES)
+            .await
+    }
+
+    /// The same with another number of bytes that the node should not exceed. It
+    /// sends at least one batch.
+    ///
+    /// # Errors
+    /// As [`Client::fetch`].
+    pub async fn fetch_some(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        wait_ms: i32,
+        max_bytes: i32,
+    ) -> Result<Fetched, ClientError> {
         const VERSION: i16 = 7;
         let request = FetchRequest {
             replica_id: -1,
             max_wait_ms: wait_ms,
             min_bytes: 1,
-            max_bytes: FETCH_BYTES,
+            max_bytes,
             session_id: 0,
             session_epoch: -1,
             topics: vec![FetchTopic {
@@ -63,7 +80,7 @@ impl Client {
                     partition,
                     fetch_offset: offset,
                     log_start_offset: -1,
-                    partition_max_bytes: FETCH_BYTES,
+                    partition_max_bytes: max_bytes,
                     ..Default::default()
                 }],
                 ..Default::default()
