@@ -22,6 +22,7 @@ use tokio::sync::Mutex;
 use crate::bridge;
 use crate::commands::Commands;
 use crate::config::{self, Config};
+use crate::ingest::routes::RouteSpec;
 use crate::modbus;
 use crate::opcua;
 use crate::queries;
@@ -84,6 +85,8 @@ pub struct Changes {
 pub struct Devices {
     around: Surroundings,
     kinds: Mutex<Vec<Box<dyn Kind>>>,
+    /// Routes of results, those of queries before included.
+    results: parking_lot::Mutex<Vec<RouteSpec>>,
     /// Of the devices that run, for whoever must not wait for a change.
     healths: parking_lot::Mutex<Vec<Health>>,
 }
@@ -158,6 +161,7 @@ impl Devices {
         Self {
             around,
             kinds: Mutex::new(kinds()),
+            results: parking_lot::Mutex::default(),
             healths: parking_lot::Mutex::default(),
         }
     }
@@ -168,16 +172,42 @@ impl Devices {
     pub async fn apply(&self, config: &Config) -> Changes {
         let mut kinds = self.kinds.lock().await;
         let mut changes = Changes::default();
-        let routes = self.around.publisher.ingest().routes();
-        if let Err(errors) = routes.set_results(&queries::routes(&config.queries)) {
-            // The configuration has checked names and topics.
-            tracing::error!(?errors, "the results of queries have no routes");
-        }
+        self.add_routes_of_results(&config.queries);
         for kind in kinds.iter_mut() {
             kind.apply(config, &self.around, &mut changes).await;
         }
+        self.forget_queries(config.queries.clone()).await;
         *self.healths.lock() = kinds.iter().flat_map(|kind| kind.healths()).collect();
         changes
+    }
+
+    /// Routes of queries that were configured before stay: one that ends or gets
+    /// another topic may still commit rows on their way.
+    fn add_routes_of_results(&self, queries: &[config::Query]) {
+        let mut specs = queries::routes(queries);
+        let mut results = self.results.lock();
+        for before in results.drain(..) {
+            if specs.iter().all(|spec| spec.filter != before.filter) {
+                specs.push(before);
+            }
+        }
+        let routes = self.around.publisher.ingest().routes();
+        if let Err(errors) = routes.set_results(&specs) {
+            // The configuration has checked names and topics.
+            tracing::error!(?errors, "the results of queries have no routes");
+        }
+        *results = specs;
+    }
+
+    /// Ends the alerts of queries that are gone.
+    async fn forget_queries(&self, wanted: Vec<config::Query>) {
+        let (publisher, board) = (self.around.publisher.clone(), self.around.queries.clone());
+        let forgetting = tokio::task::spawn_blocking(move || {
+            queries::forget_others(&publisher, &board, &wanted);
+        });
+        if forgetting.await.is_err() {
+            tracing::error!("forgetting queries panicked");
+        }
     }
 
     /// How each device is.

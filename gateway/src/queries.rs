@@ -217,7 +217,8 @@ impl Following {
 }
 
 /// Forgets queries that the configuration does not have any more: their state,
-/// and their alerts, which nobody would end. Blocks on the log.
+/// and their alerts, which nobody would end. Large snapshots of theirs stay
+/// until [`remove_strays`]. Blocks on the log.
 pub fn forget_others(publisher: &Publisher, board: &Board, queries: &[config::Query]) {
     let storage = publisher.storage();
     let is_gone = |name: &String| queries.iter().all(|query| query.name != *name);
@@ -229,7 +230,12 @@ pub fn forget_others(publisher: &Publisher, board: &Board, queries: &[config::Qu
             Err(reason) => tracing::warn!(query = name, reason, "not forgotten"),
         }
     }
-    kept::remove_strays(storage);
+}
+
+/// Removes large snapshots that no query needs. No query may run, because those
+/// of a commit that is under way look the same. Blocks on the disk.
+pub fn remove_strays(publisher: &Publisher) {
+    kept::remove_strays(publisher.storage());
 }
 
 /// The path of a record in the namespace.

@@ -141,8 +141,14 @@ impl Core {
         }
         let limit = self.config.max_pending_bytes;
         let before = self.pending_bytes.fetch_add(bytes, Ordering::AcqRel);
-        // A lone batch larger than the limit is let through.
-        if before != 0 && before + bytes > limit {
+        // One that is larger than the limit waits for half of it only: while
+        // others append, nothing would be pending at no moment.
+        let room = if bytes > limit {
+            limit / 2 + bytes
+        } else {
+            limit
+        };
+        if before != 0 && before + bytes > room {
             self.release(bytes);
             return Err(AppendError::Backpressure {
                 pending: before,

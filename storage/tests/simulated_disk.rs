@@ -566,3 +566,28 @@ fn appends_beyond_the_pending_limit_are_pushed_back() {
     assert!(storage.wait(last.unwrap().ticket));
     assert!(append(&part, 1).is_ok());
 }
+
+#[test]
+fn one_larger_than_the_pending_limit_waits_for_half_of_it() {
+    let disk = SimDisk::new(13);
+    let mut tight = config();
+    tight.max_pending_bytes = 2000;
+    let (storage, _) = open_with(&disk, tight);
+    let commit = |size: usize| {
+        let mut transaction = Transaction::new();
+        transaction.put(b"key", &vec![1; size - 3]);
+        storage.commit(transaction)
+    };
+    commit(1001).unwrap();
+    assert!(matches!(
+        commit(5000),
+        Err(AppendError::Backpressure { .. })
+    ));
+    storage.run_commit();
+    // Others are never done.
+    commit(1000).unwrap();
+    commit(5000).unwrap();
+    assert!(matches!(commit(4), Err(AppendError::Backpressure { .. })));
+    storage.run_commit();
+    assert_eq!(storage.get(b"key").unwrap().len(), 4997);
+}

@@ -32,8 +32,8 @@ use writer::{TOPIC, Writer};
 /// The text of `cargo xtask powercut --help`.
 pub const HELP: &str = "\
 Interrupts a node under load and checks that every acknowledged record is
-there afterwards, once and in order. In the first three modes continuous queries
-run, and each of their final rows must be there once.
+there afterwards, once and in order. In all modes but flip and eio continuous
+queries run, and each of their final rows must be there once.
 
 Usage: cargo xtask powercut [--mode MODE] [--cuts N] [OPTIONS]
 

@@ -297,7 +297,6 @@ impl Runner {
             // It is handed in again then.
             tracing::debug!(query = self.settings.name, %error, "not committed at the end");
         }
-        self.sources.release(&self.hold);
     }
 
     fn hand_in(&mut self, portion: &Portion) -> Output {
@@ -456,6 +455,13 @@ impl Runner {
         self.keeper.tidy(&self.storage);
         self.sources
             .hold(&self.hold, self.keeper.snapshot_cursors());
+    }
+}
+
+impl Drop for Runner {
+    /// Retention waits for no query that is gone, however it ended.
+    fn drop(&mut self) {
+        self.sources.release(&self.hold);
     }
 }
 

@@ -154,6 +154,7 @@ async fn open_board(config: &Config, publisher: &Publisher) -> Result<Board, Nod
     let opening = tokio::task::spawn_blocking(move || {
         let board = Board::open(&publisher);
         queries::forget_others(&publisher, &board, &wanted);
+        queries::remove_strays(&publisher);
         board
     });
     opening.await.map_err(|error| part(&error))

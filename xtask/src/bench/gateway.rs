@@ -35,6 +35,14 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Ticks of processor time: 100 on every Linux platform that is built for.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// The event time of the first reading, in milliseconds since the Unix epoch.
+const START_MS: i64 = 1_763_856_000_000;
+/// Between two readings of light traffic.
+const TRICKLE: Duration = Duration::from_millis(10);
+
+/// The log topic of the readings.
+const TOPIC: &str = "telemetry";
+
 const TUMBLE: &str = "\
 CREATE STREAM s FROM 'plant/#' TIMESTAMP BY ts IDLE AFTER '1 h';
 SELECT path, avg(value) AS a, stddev(value) AS s, max(value) AS m, window_start
@@ -110,14 +118,14 @@ fn catch_up(program: &Path, work: &Path, events: u64) -> Outcome<f64> {
 /// Produces readings with the path as key, as a route would place them.
 fn produce(node: &Node, events: u64) -> Outcome {
     let mut client = Client::connect(node.ports.kafka).during("Kafka connection")?;
-    client.create_topic("telemetry", 1).during("telemetry")?;
+    client.create_topic(TOPIC, 1).during(TOPIC)?;
     let paths: Vec<String> = (0..MACHINES)
         .map(|machine| format!("plant/hall-7/machine-{machine:04}/vib"))
         .collect();
     let mut waiting = 0;
     for first in (0..events).step_by(usize::try_from(BATCH).unwrap_or(usize::MAX)) {
         let numbers = first..events.min(first + BATCH);
-        let time = |number: u64| 1_763_856_000_000 + (number / PER_MS).cast_signed();
+        let time = |number: u64| START_MS + (number / PER_MS).cast_signed();
         let values: Vec<String> = numbers
             .clone()
             .map(|number| {
@@ -137,9 +145,7 @@ fn produce(node: &Node, events: u64) -> Outcome {
             })
             .collect();
         let batch = encode_keyed(Producer::NONE, time(first), &records);
-        client
-            .send_produce("telemetry", 0, &batch)
-            .during("Produce")?;
+        client.send_produce(TOPIC, 0, &batch).during("Produce")?;
         waiting += 1;
         while waiting >= IN_FLIGHT {
             produced(&mut client)?;
@@ -159,27 +165,62 @@ fn produced(client: &mut Client) -> Outcome {
     }
 }
 
+/// One reading each ten milliseconds.
+fn trickle(node: &Node) -> Outcome {
+    let mut client = Client::connect(node.ports.kafka).during("Kafka connection")?;
+    let started = Instant::now();
+    while started.elapsed() < WATCHED {
+        let now = started.elapsed().as_millis();
+        let value = format!("{{\"value\":55,\"ts\":{}}}", START_MS as u128 + now);
+        let path = format!("plant/hall-7/machine-{:04}/vib", now % 10);
+        let record = (Some(path.as_bytes()), value.as_bytes());
+        let batch = encode_keyed(Producer::NONE, START_MS, &[record]);
+        client.send_produce(TOPIC, 0, &batch).during("Produce")?;
+        produced(&mut client)?;
+        thread::sleep(TRICKLE);
+    }
+    Ok(())
+}
+
 /// Bytes that queries add to a gateway which have seen readings of ten paths.
 fn idle(program: &Path, work: &Path) -> Outcome<u64> {
-    let (without, cpu_without) = waiting(program, work, 0)?;
-    let (with, cpu_with) = waiting(program, work, IDLE)?;
-    let more = with.saturating_sub(without);
+    let without = waiting(program, work, 0)?;
+    let with = waiting(program, work, IDLE)?;
+    let more = with.memory.saturating_sub(without.memory);
     println!("{IDLE} queries that wait, against none:");
     println!(
         "{:8.1}  MB more anonymous memory (of {:.1} MB)",
         more as f64 / 1e6,
-        with as f64 / 1e6
+        with.memory as f64 / 1e6
     );
-    println!(
-        "{:8.2}  % of a core, {:.2} % without",
-        cpu_with * 100.0,
-        cpu_without * 100.0
-    );
+    for (share, without, when) in [
+        (with.idle, without.idle, "while nothing comes"),
+        (
+            with.busy,
+            without.busy,
+            "with a reading each ten milliseconds",
+        ),
+    ] {
+        println!(
+            "{:8.2}  % of a core {when}, {:.2} % without",
+            share * 100.0,
+            without * 100.0
+        );
+    }
     Ok(more)
 }
 
-/// Anonymous memory of a gateway with so many queries, and its share of a core.
-fn waiting(program: &Path, work: &Path, queries: usize) -> Outcome<(u64, f64)> {
+/// What a gateway takes.
+struct Taken {
+    /// Bytes of anonymous memory.
+    memory: u64,
+    /// Shares of a core: while nothing comes, and with light traffic.
+    idle: f64,
+    busy: f64,
+}
+
+/// What a gateway with so many queries takes.
+fn waiting(program: &Path, work: &Path, queries: usize) -> Outcome<Taken> {
     let mut spec = Spec::gateway(program, &format!("idle-{queries}"), work);
     spec.sections = ROUTE.to_owned();
     for number in 0..queries {
@@ -198,12 +239,18 @@ fn waiting(program: &Path, work: &Path, queries: usize) -> Outcome<(u64, f64)> {
     thread::sleep(SETTLING);
     produce(&node, 10)?;
     thread::sleep(SETTLING);
-    let before = cpu_seconds(node.id())?;
+    let start = cpu_seconds(node.id())?;
     thread::sleep(WATCHED);
-    let cpu = cpu_seconds(node.id())? - before;
+    let middle = cpu_seconds(node.id())?;
     let memory = super::queries::anonymous(&node.id().to_string())?;
+    trickle(&node)?;
+    let end = cpu_seconds(node.id())?;
     node.stop()?;
-    Ok((memory as u64, cpu / WATCHED.as_secs_f64()))
+    Ok(Taken {
+        memory: memory as u64,
+        idle: (middle - start) / WATCHED.as_secs_f64(),
+        busy: (end - middle) / WATCHED.as_secs_f64(),
+    })
 }
 
 fn write_query(spec: &Spec, file: &str, text: &str) -> Outcome {

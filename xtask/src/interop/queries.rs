@@ -6,13 +6,13 @@ mod kill;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
 use super::{Scenario, Stage, finish};
 use crate::failure::{During, Failure, Outcome};
-use crate::node::{Node, Spec};
+use crate::node::{Node, Spec, http};
 use crate::wire::mqtt::{Client, Packet};
 
 /// The time that a query may take for what takes it milliseconds.
@@ -122,15 +122,65 @@ fn reload(stage: &Stage) -> Outcome {
     running(&node, "bearing", |query| number(query, "rows_in") == 400)?;
     running(&node, "count", |query| number(query, "rows_in") == 100)?;
 
-    spec.sections = "[[query]]\nfile = \"bearing.sql\"\n".to_owned();
+    // With a query its alerts go.
+    worn(&node)?;
+    running(&node, "bearing", |query| {
+        number(query, "active_alerts") == 1
+    })?;
+    spec.sections = "[[query]]\nfile = \"count.sql\"\n".to_owned();
     let said = ask_for_reload(stage, &spec, &node, true)?;
-    has(&said, "removed  count")?;
-    publish(&node, 100)?;
-    running(&node, "bearing", |query| number(query, "rows_in") == 500)?;
-    if find(&node.status()?, "count").is_some() {
+    has(&said, "removed  bearing")?;
+    if find(&node.status()?, "bearing").is_some() {
         return Err(Failure::new("the query that was removed is in the status"));
     }
+    let (_, alerts) = http::get(node.ports.http, "/api/v1/alerts").during("alerts")?;
+    if alerts != b"[]" {
+        let alerts = String::from_utf8_lossy(&alerts).into_owned();
+        return Err(Failure::new(format!("an alert of no query: {alerts}")));
+    }
+    let retained = retained(&node, "forebay/alerts/#")?;
+    if !retained.is_empty() {
+        return Err(Failure::new(format!("retained for no query: {retained:?}")));
+    }
+    publish(&node, 100)?;
+    running(&node, "count", |query| number(query, "rows_in") == 202)
+}
+
+/// Two readings of the near future: the second closes the window of the first,
+/// whose level raises the alert.
+fn worn(node: &Node) -> Outcome {
+    let (mut client, _) = Client::connect(node.mqtt()?, "publisher", true).during("MQTT")?;
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .during("clock")?;
+    for (id, seconds) in [(1, 60), (2, 120)] {
+        let reading = format!("{{\"rms\":9,\"ts\":{}}}", now.as_millis() + seconds * 1_000);
+        client.publish("plant/m9/vibration", id, 1, false, reading.as_bytes());
+    }
+    client.flush().during("publish")?;
+    for _ in 0..2 {
+        client.read().during("PUBACK")?;
+    }
     Ok(())
+}
+
+/// The topics that a subscriber gets at once. A message of its own comes behind
+/// what is retained.
+fn retained(node: &Node, filter: &str) -> Outcome<Vec<String>> {
+    const LAST: &str = "last/word";
+    let (mut client, _) = Client::connect(node.mqtt()?, "late", true).during("MQTT")?;
+    client.subscribe(1, filter, 0);
+    client.subscribe(2, LAST, 0);
+    client.publish(LAST, 0, 0, false, b"");
+    client.flush().during("subscribe")?;
+    let mut topics = Vec::new();
+    loop {
+        match client.read().during("retained messages")? {
+            Packet::Publish { topic, .. } if topic == LAST => return Ok(topics),
+            Packet::Publish { topic, .. } => topics.push(topic),
+            _ => {}
+        }
+    }
 }
 
 /// Asks the program to reload; returns what it printed. Exit code 1 is a

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::writer::Writer;
-use super::{Summary, acknowledged, check, prepare, under_load};
+use super::{Summary, acknowledged, check, prepare, queries, under_load};
 use crate::failure::{During, Failure, Outcome};
 use crate::loopfs::{LoopFs, TmpFs};
 use crate::node::{Node, Spec};
@@ -43,6 +43,7 @@ pub fn enospc(program: &Path, work: &TempDir, cuts: u32, summary: &mut Summary) 
         spec.storage = "segment_size = \"4MiB\"\nwhen_full = \"reject\"\n\
             retention = { time = \"7d\", keep_free = \"24MiB\" }\n"
             .to_owned();
+        queries::configure(&mut spec)?;
         let mut node = Node::start(&spec)?;
         prepare(&node)?;
         let mut writers = Writer::company(VALUE_SIZE);
@@ -64,8 +65,13 @@ pub fn enospc(program: &Path, work: &TempDir, cuts: u32, summary: &mut Summary) 
             check_full(&node, &writers, summary)?;
         }
         node.kill();
-        let node = Node::start(&spec)?;
+        let mut node = Node::start(&spec)?;
         check_full(&node, &writers, summary)?;
+        node.stop()?;
+        // With room again the queries write what they could not.
+        spec.storage = spec.storage.replace("24MiB", "4MiB");
+        let node = Node::start(&spec)?;
+        queries::check(&node, summary)?;
         println!(
             "round {round}: {} acknowledged on a full disk, {} read back, {} violations",
             acknowledged(&writers),

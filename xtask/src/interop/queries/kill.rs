@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,7 +22,10 @@ use crate::wire::mqtt::{Client, Packet};
 
 /// How often the gateway is killed.
 const KILLS: u32 = 8;
-/// Between two kills, in milliseconds.
+/// Readings between two kills at least, so that a slow machine has snapshots to
+/// lose, too.
+const READINGS: u64 = 5_000;
+/// Between two kills at least, in milliseconds.
 const PERIOD_MS: std::ops::Range<u64> = 300..2_200;
 
 const MACHINES: u64 = 8;
@@ -80,12 +83,18 @@ pub fn eight_times(stage: &Stage) -> Outcome {
     let address = Mutex::new(node.mqtt()?);
     let stop = AtomicBool::new(false);
     let mut publisher = Publisher::new()?;
+    let sent = Arc::clone(&publisher.sent);
     let mut with_blob = 0;
     thread::scope(|scope| {
         scope.spawn(|| publisher.publish(&address, &stop));
         let mut disturb = || -> Outcome {
             for _ in 0..KILLS {
+                let readings = sent.load(Ordering::Relaxed) + READINGS;
+                let started = Instant::now();
                 thread::sleep(Duration::from_millis(fastrand::u64(PERIOD_MS)));
+                while sent.load(Ordering::Relaxed) < readings && started.elapsed() < PATIENCE {
+                    thread::sleep(LOOK);
+                }
                 node.kill();
                 with_blob += u32::from(has_blob(&spec));
                 node = Node::start(&spec)?;
@@ -132,6 +141,8 @@ fn has_blob(spec: &Spec) -> bool {
 struct Publisher {
     base_ms: i64,
     next: u64,
+    /// The same as `next`, for others to see.
+    sent: Arc<AtomicU64>,
     pending: VecDeque<(u16, String, Vec<u8>)>,
 }
 
@@ -144,6 +155,7 @@ impl Publisher {
         Ok(Self {
             base_ms: now_ms - PAST_MS,
             next: 0,
+            sent: Arc::default(),
             pending: VecDeque::new(),
         })
     }
@@ -211,6 +223,7 @@ impl Publisher {
         // Identifiers repeat after 60,000 publishes, long after their end.
         let id = u16::try_from(self.next % 60_000).unwrap_or_default() + 1;
         self.next += 1;
+        self.sent.store(self.next, Ordering::Relaxed);
         client.publish(&path, id, 1, false, &payload);
         self.pending.push_back((id, path, payload));
     }
