@@ -125,10 +125,12 @@ async fn run(
         take(&output, &mut printer, &mut progress)?;
         progress.show(&reading);
     }
+    // What ends later than the newest row lacks what would still have come.
+    printer.mark_open(query.newest_ms());
     let output = query.advance(&Advance::End);
     take(&output, &mut printer, &mut progress)?;
     printer.finish()?;
-    progress.summary(&reading, &query, printer.alerts());
+    progress.summary(&reading, &query, printer.told());
     Ok(())
 }
 

@@ -42,7 +42,18 @@ pub struct Printer {
     waiting: Vec<Vec<String>>,
     widths: Vec<usize>,
     has_header: bool,
-    alerts: u64,
+    /// Windows that end later are not whole, in milliseconds.
+    open_after_ms: i64,
+    told: Told,
+}
+
+/// What was printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Alerts that were raised.
+    pub alerts: u64,
+    /// Rows of windows that were open at the end.
+    pub open_rows: u64,
 }
 
 impl Printer {
@@ -56,13 +67,19 @@ impl Printer {
             waiting: Vec::new(),
             widths: Vec::new(),
             has_header: false,
-            alerts: 0,
+            open_after_ms: i64::MAX,
+            told: Told::default(),
         }
     }
 
-    /// How many alerts were raised.
-    pub fn alerts(&self) -> u64 {
-        self.alerts
+    /// What was printed so far.
+    pub fn told(&self) -> Told {
+        self.told
+    }
+
+    /// From here on windows that end after this time are said to be open.
+    pub fn mark_open(&mut self, newest_ms: i64) {
+        self.open_after_ms = newest_ms;
     }
 
     /// Writes what a call of the query brought.
@@ -82,13 +99,22 @@ impl Printer {
         } else if !output.alerts.is_empty() {
             self.flush(&mut out)?;
             for event in &output.alerts {
-                let line = told(event, &self.zone);
+                let mut line = told(event, &self.zone);
+                if event
+                    .window
+                    .is_some_and(|(_, end)| end > self.open_after_ms)
+                {
+                    line.push_str(" [window still open]");
+                }
                 // Rows matter more than alerts that nobody can read.
                 let _ = writeln!(io::stderr(), "{line}");
             }
         }
         let raised = |event: &&AlertEvent| event.transition == Transition::Raised;
-        self.alerts += output.alerts.iter().filter(raised).count() as u64;
+        self.told.alerts += output.alerts.iter().filter(raised).count() as u64;
+        let times = output.rows.iter().flat_map(|chunk| &chunk.times);
+        let open = times.filter(|time| **time > self.open_after_ms);
+        self.told.open_rows += open.count() as u64;
         out.flush()
     }
 

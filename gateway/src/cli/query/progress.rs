@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use forebay_analytics::query::Query;
 
+use super::printing::Told;
 use super::reading::Reading;
 use crate::cli::moment;
 use crate::config::quantity::show_size;
@@ -61,13 +62,13 @@ impl Progress {
     }
 
     /// Says what the whole run met.
-    pub fn summary(&mut self, reading: &Reading, query: &Query, alerts: u64) {
+    pub fn summary(&mut self, reading: &Reading, query: &Query, told: Told) {
         self.clear();
-        let text = self.told(reading, query, alerts);
+        let text = self.told(reading, query, told);
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
 
-    fn told(&self, reading: &Reading, query: &Query, alerts: u64) -> String {
+    fn told(&self, reading: &Reading, query: &Query, told: Told) -> String {
         let (records, bytes) = reading.amount();
         let counts = query.counts();
         let mut text = format!("{} records ({})", grouped(records), show_size(bytes));
@@ -81,7 +82,7 @@ impl Progress {
             grouped(self.rate(records)),
             grouped(counts.decode.rows),
             grouped(counts.rows_out),
-            match alerts {
+            match told.alerts {
                 1 => "1 alert raised".to_owned(),
                 several => format!("{} alerts raised", grouped(several)),
             },
@@ -89,6 +90,10 @@ impl Progress {
             grouped(counts.decode.malformed),
         ));
         let rare = [
+            (
+                told.open_rows,
+                "result rows are of windows that were open at the end: they lack what would still come",
+            ),
             (
                 counts.decode.mismatched,
                 "values of another type than their column became null",
