@@ -17,6 +17,7 @@ mod load;
 mod machine;
 mod modbus;
 mod mosquitto;
+mod opcua;
 mod process;
 mod produce;
 mod request;
@@ -40,6 +41,7 @@ Commands:
   produce   Kafka Produce acks=all on one connection, beside write and fdatasync
   catchup   the uplink drains a backlog, beside loopback produce speed
   modbus    10,000 and 100,000 tags at 1 s from ten devices: CPU and memory
+  opcua     10,000 nodes that change once a second: CPU and memory
   idle      memory, time to ready, size of the binary
   request   QoS 1 request and response, beside mosquitto
   sessions  memory of 50,000 idle persistent sessions
@@ -84,6 +86,7 @@ fn run(command: &str, args: Args) -> Outcome {
         "produce" => produce::measure,
         "catchup" => catchup::measure,
         "modbus" => modbus::measure,
+        "opcua" => opcua::measure,
         "idle" => idle::measure,
         "request" => request::measure,
         "sessions" => sessions::measure,
