@@ -100,7 +100,7 @@ const EDGES: [Allowed; 13] = [
     Allowed {
         krate: "forebay-bench",
         imports: &["xtask"],
-        tokio: Tokio::Never,
+        tokio: Tokio::In(&["bench/src/opcua/plant"]),
     },
 ];
 
