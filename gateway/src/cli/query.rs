@@ -117,7 +117,7 @@ async fn run(
     reading.set_step_ms(query.idle_after_ms() / 2);
     while let Some(portion) = reading.next().await? {
         // The gateway was told of a silence before the record that ended it.
-        for advance in query.silent(portion.first_ms) {
+        for advance in query.silent(portion.now_ms) {
             let output = query.advance(&advance);
             take(&output, &mut printer, &mut progress)?;
         }

@@ -91,38 +91,41 @@ impl Progress {
         ));
         let rare = [
             (
+                "result rows of windows that were open at the end and lack what would still come",
                 told.open_rows,
-                "result rows are of windows that were open at the end: they lack what would still come",
             ),
             (
+                "values of another type than their column, which became null",
                 counts.decode.mismatched,
-                "values of another type than their column became null",
             ),
             (
+                "rows without a time in the payload, which took the record time",
                 counts.decode.untimed,
-                "rows without a time in the payload took the record time",
             ),
             (
+                "rows too far ahead of their record time, which were left out",
                 counts.ahead,
-                "rows too far ahead of their record time were left out",
             ),
             (
+                "rows without memory for them: raise --memory or group by less",
                 counts.no_memory,
-                "rows found no memory: raise --memory or group by less",
             ),
             (
+                "windows ended early and keys forgotten for want of memory",
                 counts.shed,
-                "windows ended early or keys were forgotten for want of memory",
             ),
-            (counts.unanswered, "answers are null for want of memory"),
             (
+                "answers that are null for want of memory",
+                counts.unanswered,
+            ),
+            (
+                "rows that could not raise an alert for want of memory",
                 counts.untracked,
-                "rows could not raise an alert for want of memory",
             ),
         ];
-        for (count, what) in rare {
+        for (what, count) in rare {
             if count > 0 {
-                text.push_str(&format!("{} {what}\n", grouped(count)));
+                text.push_str(&format!("{what}: {}\n", grouped(count)));
             }
         }
         if records > 0 && counts.decode.rows == 0 {

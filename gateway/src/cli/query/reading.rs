@@ -24,6 +24,8 @@ const FETCH_BYTES_MIN: i32 = 32 << 10;
 const PARTITIONS_MAX: usize = 4_096;
 /// Records handed over at once at most, as on the gateway.
 const PORTION_RECORDS: usize = 16_384;
+/// Records behind one that may show that its time is too late.
+const NEIGHBOURS: usize = 8;
 /// The least time between two looks for silence, as on the gateway.
 const STEP_MS_MIN: i64 = 1_000;
 
@@ -45,9 +47,9 @@ pub enum Bound {
 pub struct Portion {
     /// The records.
     pub records: Vec<(usize, Record)>,
-    /// All records before were of a time before this, in milliseconds, as far as
-    /// their partitions are in the order of time.
-    pub first_ms: i64,
+    /// How late it was when these records came, in milliseconds: all that came
+    /// before were handed over before.
+    pub now_ms: i64,
 }
 
 /// One partition.
@@ -73,6 +75,7 @@ pub struct Reading {
     from_ms: i64,
     to_ms: i64,
     step_ms: i64,
+    now_ms: i64,
     records: u64,
     bytes: u64,
     first_ms: Option<i64>,
@@ -141,6 +144,7 @@ impl Reading {
             from_ms: time(from, i64::MIN),
             to_ms: time(to, i64::MAX),
             step_ms: STEP_MS_MIN,
+            now_ms: i64::MIN,
             records: 0,
             bytes: 0,
             first_ms: None,
@@ -202,9 +206,12 @@ impl Reading {
         let Some(&Reverse((first_ms, _))) = heads.peek() else {
             return Ok(None);
         };
+        // A record of the past does not turn back time.
+        self.now_ms = self.now_ms.max(first_ms);
+        let until_ms = self.now_ms.saturating_add(self.step_ms);
         let mut records = Vec::new();
         while let Some(Reverse((key, place))) = heads.pop() {
-            if records.len() >= PORTION_RECORDS || key.saturating_sub(first_ms) > self.step_ms {
+            if records.len() >= PORTION_RECORDS || key > until_ms {
                 break;
             }
             let feed = &mut self.feeds[place];
@@ -224,7 +231,10 @@ impl Reading {
             }
         }
         self.first_ms.get_or_insert(first_ms);
-        Ok(Some(Portion { records, first_ms }))
+        Ok(Some(Portion {
+            records,
+            now_ms: self.now_ms,
+        }))
     }
 
     async fn fill(&mut self) -> Result<(), ClientError> {
@@ -258,21 +268,23 @@ impl Reading {
 }
 
 /// Gives each record the time by which it is merged: its own, but not later than
-/// those behind it. One record with a wrong clock does not hold up a partition
-/// until all others have ended.
+/// that of its next neighbours, so that a few records of a clock that is ahead do
+/// not hold up a partition until all others have come as far. Records of the past
+/// need no care: they are due at once.
 fn in_order(records: Vec<Record>) -> VecDeque<(i64, Record)> {
-    let mut buffer = VecDeque::with_capacity(records.len());
-    let count = records.len();
-    // What follows the last one is not known yet; the one before it stands in.
-    let mut bound = match count {
-        0 | 1 => i64::MAX,
-        _ => records[count - 2].timestamp,
+    let times: Vec<i64> = records.iter().map(|record| record.timestamp).collect();
+    let key = |place: usize| {
+        // What follows the last one is not known yet; the one before stands in.
+        let from = if place + 1 == times.len() {
+            place.saturating_sub(1)
+        } else {
+            place
+        };
+        let neighbours = &times[from..times.len().min(place + 1 + NEIGHBOURS)];
+        neighbours.iter().copied().min().unwrap_or(i64::MIN)
     };
-    for record in records.into_iter().rev() {
-        bound = bound.min(record.timestamp);
-        buffer.push_front((bound, record));
-    }
-    buffer
+    let keys: Vec<i64> = (0..times.len()).map(key).collect();
+    keys.into_iter().zip(records).collect()
 }
 
 /// Whether a query wrote the record.
@@ -379,6 +391,11 @@ mod tests {
         assert_eq!(keys(&[1, 2, 3]), [1, 2, 2]);
         assert_eq!(keys(&[1, 9_000, 3, 4]), [1, 3, 3, 3]);
         assert_eq!(keys(&[1, 2, 9_000]), [1, 2, 2]);
+        // Neither does one of the past move many before it.
+        let mut times: Vec<i64> = (100..200).collect();
+        times.push(5);
+        let moved = keys(&times).iter().filter(|key| **key == 5).count();
+        assert_eq!(moved, 1 + NEIGHBOURS);
         assert_eq!(keys(&[7]), [7]);
         assert_eq!(keys(&[]), [0_i64; 0]);
     }
