@@ -223,6 +223,7 @@ pub fn forget_others(publisher: &Publisher, board: &Board, queries: &[config::Qu
     let storage = publisher.storage();
     let is_gone = |name: &String| queries.iter().all(|query| query.name != *name);
     for name in kept::names(storage).into_iter().filter(is_gone) {
+        let _lease = board.lease(&name);
         let mut transaction = Transaction::new();
         kept::forget(storage, &name, &mut transaction);
         match alerts::withdraw(publisher, board, &name, transaction) {

@@ -27,8 +27,8 @@ use crate::tidy::repository;
 /// The text of `cargo xtask interop --help`.
 pub const HELP: &str = "\
 Runs the built program against mosquitto and its clients, paho, kcat, confluent-kafka,
-kafka-python, pymodbus, libmodbus and pysparkplug, cuts the link between a gateway and a hub, and crowds a
-gateway with connections. Installs what it needs (apt, a Python environment).
+kafka-python, pymodbus, libmodbus and pysparkplug, cuts the link between a gateway and a hub,
+kills a gateway while its queries work, and crowds one with connections. Installs what it needs (apt, a Python environment).
 
 Usage: cargo xtask interop [OPTIONS] [NAME ...]
 

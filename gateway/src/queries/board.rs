@@ -1,13 +1,13 @@
 //! What people see of queries: their figures and the alerts that are active.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
 use bytes::Bytes;
 use forebay_analytics::query::Counts;
 use forebay_storage::{AppendError, Storage, Transaction};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -111,6 +111,22 @@ struct Shared {
     storage: Storage,
     meters: Mutex<BTreeMap<String, Arc<Meter>>>,
     alerts: Mutex<BTreeMap<String, Active>>,
+    leased: Mutex<BTreeSet<String>>,
+    returned: Condvar,
+}
+
+/// The right to commit for the query of a name. A query that was cut off while
+/// it stopped may have a commit under way; whoever comes next waits for it.
+pub struct Lease {
+    shared: Arc<Shared>,
+    query: String,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.shared.leased.lock().remove(&self.query);
+        self.shared.returned.notify_all();
+    }
 }
 
 /// The alerts, locked for a change that is being committed.
@@ -138,8 +154,27 @@ impl Board {
                 storage,
                 meters: Mutex::default(),
                 alerts: Mutex::new(alerts),
+                leased: Mutex::default(),
+                returned: Condvar::new(),
             }),
         }
+    }
+
+    /// Waits until nobody else has the lease of a query, and takes it. Blocks.
+    pub fn lease(&self, query: &str) -> Lease {
+        let mut leased = self.shared.leased.lock();
+        while !leased.insert(query.to_owned()) {
+            self.shared.returned.wait(&mut leased);
+        }
+        Lease {
+            shared: Arc::clone(&self.shared),
+            query: query.to_owned(),
+        }
+    }
+
+    /// Whether somebody has the lease of a query.
+    pub fn is_leased(&self, query: &str) -> bool {
+        self.shared.leased.lock().contains(query)
     }
 
     /// The meter of a query that starts.

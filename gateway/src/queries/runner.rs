@@ -10,7 +10,7 @@ use forebay_analytics::query::{Advance, Budget, Output, Query};
 use forebay_analytics::syntax::SqlError;
 use forebay_storage::{AppendError, ReadError, Storage, Ticket, Transaction};
 
-use super::board::{Board, Meter};
+use super::board::{Board, Lease, Meter};
 use super::kept::{self, Event, Head, Keeper, KeptError, Prepared, Restored};
 use super::results::{Change, QUERY_HEADER, REASON_HEADER, Results, SOURCE_HEADER, Writer};
 use super::sources::{Portion, ReplayError, Sources};
@@ -102,10 +102,13 @@ pub struct Runner {
     is_beginning: bool,
     wants_headers: bool,
     hold: String,
+    /// Returned when everything else is dropped.
+    _lease: Lease,
 }
 
 impl Runner {
-    /// Restores a query, or begins it. Blocks on the log.
+    /// Restores a query, or begins it. Blocks on the log, and on a runner of the
+    /// same query that is not dropped yet.
     ///
     /// # Errors
     /// [`BeginError`].
@@ -114,6 +117,7 @@ impl Runner {
         settings: Arc<config::Query>,
         now_ms: i64,
     ) -> Result<Self, BeginError> {
+        let lease = place.board.lease(&settings.name);
         let storage = place.publisher.storage().clone();
         let query = Query::new(&settings.text, settings.memory)?;
         let identity = query.plan().identity;
@@ -134,6 +138,7 @@ impl Runner {
             committed_ms: now_ms,
             is_beginning: false,
             wants_headers: wants_headers(query.plan()),
+            _lease: lease,
             storage,
             meter,
             query,

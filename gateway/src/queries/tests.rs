@@ -108,6 +108,8 @@ impl Site {
     }
 
     fn open(&mut self) -> Result<(), BeginError> {
+        // As in a node, where it has ended before.
+        self.runner = None;
         let place = Workplace {
             publisher: self.publisher.clone(),
             board: self.board.clone(),
@@ -305,6 +307,26 @@ fn another_text_begins_anew_and_ends_the_alerts_of_the_one_before() {
     site.now_ms = 200_000;
     site.settle();
     assert_eq!(site.log("level").len(), 1);
+}
+
+#[test]
+fn two_runners_of_a_query_never_commit_side_by_side() {
+    let mut site = Site::new(settings(AVERAGES), 1);
+    assert!(!site.board.is_leased("level"));
+    site.open().unwrap();
+    assert!(site.board.is_leased("level"));
+    let board = site.board.clone();
+    let next = std::thread::spawn(move || {
+        let lease = board.lease("level");
+        board.is_leased("level").then_some(lease)
+    });
+    let (path, json) = vibration(1, 2.0);
+    site.publish(&path, 1_000, &json);
+    site.settle();
+    site.runner = None;
+    assert!(next.join().unwrap().is_some());
+    assert!(!site.board.is_leased("level"));
+    site.open().unwrap();
 }
 
 #[test]
