@@ -288,7 +288,7 @@ async fn serve(
     );
     servers.spawn(async move { ("HTTP server", server.await) });
     helpers.spawn(watchdog(storage.clone()));
-    let reloads = tokio::spawn(reloads.serve(reloader));
+    let reloads = tokio::spawn(reloads.serve(reloader, service_status(config, &bound.addresses)));
     if let Some(devices) = &devices {
         devices.apply(config).await;
     }
@@ -340,8 +340,21 @@ async fn until_stopped(
     }
 }
 
+/// What `systemctl status` shows of a node that runs.
+fn service_status(config: &Config, addresses: &Listeners) -> String {
+    format!(
+        "{} {}: MQTT {}, Kafka {}, HTTP {}",
+        config.node.role,
+        config.node.name,
+        addresses.mqtt.as_deref().unwrap_or("off"),
+        addresses.kafka,
+        addresses.http,
+    )
+}
+
 fn announce(config: &Config, addresses: &Listeners) {
-    notify(&[NotifyState::Ready]);
+    let status = service_status(config, addresses);
+    notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
     tracing::info!(
         mqtt = addresses.mqtt.as_deref().unwrap_or("off"),
         kafka = addresses.kafka,

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::args::Args;
 use crate::failure::{Failure, Outcome};
-use crate::{bench, fuzz, interop, powercut, tidy};
+use crate::{bench, fuzz, interop, package, powercut, service, tidy};
 
 const HELP: &str = "\
 Developer commands of Forebay.
@@ -15,6 +15,8 @@ Commands:
   interop   drive the built program with real MQTT and Kafka peers
   powercut  cut power, kill, damage and fill disks under load
   fuzz      run the fuzz targets for a bounded time
+  package   make a Debian package and check its program
+  service   run the package under systemd: start, kill, hang, upgrade, purge
   bench     score and time the analytic functions
   tidy      check crate edges, file sizes, words, licences and attributes
 ";
@@ -38,6 +40,8 @@ pub fn main(mut words: Vec<String>) -> ExitCode {
         "interop" => with_help(words, interop::HELP, interop::command),
         "powercut" => with_help(words, powercut::HELP, powercut::command),
         "fuzz" => with_help(words, fuzz::HELP, fuzz::command),
+        "package" => with_help(words, package::HELP, package::command),
+        "service" => with_help(words, service::HELP, service::command),
         "bench" => with_help(words, bench::HELP, bench::command),
         "tidy" => with_help(words, tidy::HELP, tidy::command),
         other => Err(Failure::new(format!(

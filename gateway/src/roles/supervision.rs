@@ -98,15 +98,18 @@ impl ReloadRequests {
     }
 
     /// Reloads for as long as it is polled, and tells systemd (Type=notify-reload
-    /// of sd_notify(3)).
-    pub async fn serve(mut self, reloader: Arc<Reloader>) {
+    /// of sd_notify(3)). `status` is what systemd shows of a node that is well; a
+    /// file that was refused is shown until one is taken.
+    pub async fn serve(mut self, reloader: Arc<Reloader>, status: String) {
         while self.hangup.recv().await.is_some() {
             let mut states = vec![NotifyState::Reloading];
             states.extend(NotifyState::monotonic_usec_now());
             notify(&states);
+            let report = reloader.reload().await;
             // What it did is in the log.
-            reloader.reload().await;
-            notify(&[NotifyState::Ready]);
+            let refused = "the new configuration has mistakes and is not used; see the log";
+            let status = if report.applied { &status } else { refused };
+            notify(&[NotifyState::Ready, NotifyState::Status(status)]);
         }
     }
 }
