@@ -20,6 +20,7 @@
 mod book;
 mod broker;
 mod call;
+mod certificate;
 mod clock;
 mod config;
 mod errors;
@@ -35,6 +36,7 @@ pub mod topic_name;
 
 pub use broker::Broker;
 pub use call::ConnectionContext;
+pub use certificate::ClientCertificate;
 pub use config::{
     BrokerConfig, DEFAULT_MAX_CONNECTIONS, DEFAULT_OFFSETS_RETENTION, DEFAULT_PARTITIONS,
     MAX_PARTITIONS_PER_TOPIC,

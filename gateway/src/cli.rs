@@ -195,6 +195,9 @@ fn run(args: &RunArgs) -> ExitCode {
 fn check(file: &Path) -> ExitCode {
     match Config::load(file) {
         Ok(config) => {
+            for warning in &config.warnings {
+                eprintln!("warning: {warning}");
+            }
             let uplink = match &config.uplink {
                 Some(uplink) => format!(", uplink to {}", uplink.bootstrap[0]),
                 None => String::new(),

@@ -26,6 +26,7 @@ mod query;
 mod section;
 mod sparkplug;
 mod tags;
+mod tls;
 
 #[cfg(test)]
 mod tests;
@@ -46,6 +47,7 @@ pub use query::{Beginning, Query, late_topic};
 use section::Document;
 pub use sparkplug::Sparkplug;
 pub use tags::WriteLimits;
+pub use tls::{ClientCertificates, Tls};
 
 /// A whole configuration, resolved.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,6 +62,8 @@ pub struct Config {
     pub kafka: Kafka,
     /// The HTTP server.
     pub http: Http,
+    /// The node's own certificate.
+    pub tls: Option<Tls>,
     /// MQTT path to log topic, in the order of the file; the first match wins.
     /// Never empty: the default route closes the list when no `#` does.
     pub routes: Vec<Route>,
@@ -79,6 +83,8 @@ pub struct Config {
     pub queries: Vec<Query>,
     /// What is logged, and how.
     pub log: Log,
+    /// What the file says that works and is probably not meant.
+    pub warnings: Vec<Mistake>,
 }
 
 /// The two roles of the one binary.
@@ -165,8 +171,12 @@ pub enum WhenFull {
 pub struct Mqtt {
     /// Where the server listens. Port 0 takes any free port.
     pub listen: SocketAddr,
+    /// Where it listens for TLS. `None`: nowhere.
+    pub tls_listen: Option<SocketAddr>,
     /// Where it listens for WebSockets. `None`: nowhere.
     pub websocket_listen: Option<SocketAddr>,
+    /// Where it listens for WebSockets over TLS. `None`: nowhere.
+    pub websocket_tls_listen: Option<SocketAddr>,
     /// Sites whose pages may open a WebSocket, besides the gateway's own host.
     pub websocket_origins: Vec<String>,
     /// Bytes of one MQTT packet at most, announced to MQTT 5 clients.
@@ -289,6 +299,9 @@ impl Config {
         self.commands = other.commands;
         self.bridges = other.bridges;
         self.queries = other.queries;
+        if self.tls.is_some() {
+            self.tls = other.tls;
+        }
     }
 
     /// Reads and resolves the file at `path`.
@@ -329,6 +342,7 @@ impl Config {
         let mqtt = listeners::mqtt(&root, role);
         let kafka = listeners::kafka(&root);
         let http = listeners::http(&root);
+        let tls = tls::tls(&root);
         let (mut routes, routes_at) = link::routes(&root);
         let uplink = link::uplink(&root, node.name.as_deref());
         let modbus = modbus::modbus(&root);
@@ -380,6 +394,7 @@ impl Config {
             mqtt,
             kafka,
             http,
+            tls,
             routes,
             uplink,
             modbus,
@@ -389,9 +404,13 @@ impl Config {
             bridges,
             queries,
             log,
+            warnings: Vec::new(),
         };
         config.check_combinations(document, routes_at);
-        Some(config)
+        Some(Self {
+            warnings: document.take_warnings(),
+            ..config
+        })
     }
 }
 

@@ -33,3 +33,4 @@ pub mod readings;
 pub mod roles;
 pub mod sparkplug;
 pub mod status;
+pub mod tls;

@@ -23,7 +23,7 @@ mod server;
 mod sessions;
 mod shares;
 mod stats;
-mod stream;
+pub(crate) mod stream;
 mod sys;
 mod websocket;
 mod wills;

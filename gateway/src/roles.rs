@@ -11,6 +11,7 @@ mod intake;
 mod listeners;
 mod node;
 mod reload;
+mod secured;
 mod supervision;
 
 use std::fmt;
@@ -92,6 +93,9 @@ enum NodeError {
 #[must_use]
 pub fn run(config: &Config, file: &Path, stop_on_stdin_close: bool) -> ExitCode {
     logs::start(&config.log);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     let outcome = runtime(config).and_then(|runtime| {
         let storage = open_storage(config)?;
         let outcome = Identity::of(&storage).map_err(NodeError::from);
@@ -232,7 +236,8 @@ async fn serve(
     let signals = |error| NodeError::part("signal handlers")(&error);
     let mut requests = StopRequests::listen(stop_on_stdin_close).map_err(signals)?;
     let reloads = ReloadRequests::listen().map_err(signals)?;
-    let bound = bind(config).await?;
+    let mut bound = bind(config).await?;
+    let secured = std::mem::take(&mut bound.secured);
     let (stop, stopped) = watch::channel(false);
     let mut servers = Servers::new();
     // What may end early, and ends with the node.
@@ -269,6 +274,7 @@ async fn serve(
         config.clone(),
         devices.clone(),
         intake.as_ref().map(|intake| intake.desk.clone()),
+        secured.tls.clone(),
     );
     let reloader = Arc::new(reloader);
     let node = Arc::new(Node::new(
@@ -279,6 +285,7 @@ async fn serve(
         uplink,
         intake,
         Arc::clone(&reloader),
+        secured.clone(),
     ));
     let figures = Figures::install().map_err(|error| NodeError::part("metrics")(&error))?;
     let server = http::serve(
@@ -290,6 +297,9 @@ async fn serve(
     );
     servers.spawn(async move { ("HTTP server", server.await) });
     helpers.spawn(watchdog(storage.clone()));
+    if let Some(tls) = secured.tls {
+        helpers.spawn(tls.watch());
+    }
     let reloads = tokio::spawn(reloads.serve(reloader, service_status(config, &bound.addresses)));
     if let Some(devices) = &devices {
         devices.apply(config).await;

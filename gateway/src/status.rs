@@ -43,6 +43,48 @@ pub struct StatusReport {
     /// Continuous queries, by name.
     #[serde(default)]
     pub queries: Vec<QueryStatus>,
+    /// The node's certificate and what shows it, when something does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsStatus>,
+}
+
+/// TLS on the node's listeners.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsStatus {
+    /// The certificates whose end somebody has to know.
+    pub certificates: Vec<CertificateStatus>,
+    /// The listeners, by their keys in the configuration.
+    pub listeners: Vec<TlsListenerStatus>,
+    /// What needs a person: an end that is near, files that were not taken up.
+    pub alarms: Vec<String>,
+}
+
+/// A certificate in use.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    /// What it is to the node: `server` or `client_ca`.
+    pub role: String,
+    /// Its file.
+    pub file: String,
+    /// Its subject, as RFC 4514 writes it.
+    pub subject: String,
+    /// The host names and addresses that it is for.
+    pub names: Vec<String>,
+    /// Until when it counts, in seconds since the Unix epoch.
+    pub expires_at: i64,
+}
+
+/// The handshakes of a listener since the start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsListenerStatus {
+    /// Its key in the configuration.
+    pub listener: String,
+    /// Handshakes with all signatures.
+    pub full: u64,
+    /// Handshakes by a ticket of an earlier connection.
+    pub resumed: u64,
+    /// Connections that did not become one, by reason.
+    pub failures: BTreeMap<String, u64>,
 }
 
 /// A continuous query. Totals count from the start of the process.
@@ -175,6 +217,12 @@ pub struct Listeners {
     /// The MQTT server's WebSockets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mqtt_websocket: Option<String>,
+    /// The MQTT server over TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mqtt_tls: Option<String>,
+    /// The MQTT server's WebSockets over TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mqtt_websocket_tls: Option<String>,
     /// The Kafka protocol server.
     pub kafka: String,
     /// The HTTP server.

@@ -55,8 +55,14 @@ pub fn render(report: &StatusReport) -> String {
         "kafka {}, http {}",
         report.listeners.kafka, report.listeners.http
     );
-    if let Some(websocket) = &report.listeners.mqtt_websocket {
-        listeners = format!("websocket {websocket}, {listeners}");
+    for (name, address) in [
+        ("wss", &report.listeners.mqtt_websocket_tls),
+        ("mqtts", &report.listeners.mqtt_tls),
+        ("websocket", &report.listeners.mqtt_websocket),
+    ] {
+        if let Some(address) = address {
+            listeners = format!("{name} {address}, {listeners}");
+        }
     }
     if let Some(mqtt) = &report.listeners.mqtt {
         listeners = format!("mqtt {mqtt}, {listeners}");
@@ -99,7 +105,8 @@ pub fn render(report: &StatusReport) -> String {
     for query in &report.queries {
         render_query(query, &mut lines);
     }
-    for alarm in &report.storage.alarms {
+    let tls = report.tls.iter().flat_map(|tls| &tls.alarms);
+    for alarm in report.storage.alarms.iter().chain(tls) {
         lines.push(format!("ALARM     {alarm}"));
     }
     if !report.topics.is_empty() {
@@ -243,7 +250,9 @@ fn not_a_node(address: &HostPort, error: &serde_json::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{KafkaStatus, Listeners, PartitionStatus, StorageStatus, TopicStatus};
+    use crate::status::{
+        KafkaStatus, Listeners, PartitionStatus, StorageStatus, TlsStatus, TopicStatus,
+    };
 
     #[test]
     fn a_report_is_one_screen() {
@@ -254,11 +263,15 @@ mod tests {
             uptime_seconds: 93_784,
             clock_synchronised: Some(false),
             listeners: Listeners {
-                mqtt: None,
-                mqtt_websocket: None,
+                mqtt_tls: Some("127.0.0.1:8883".to_owned()),
                 kafka: "127.0.0.1:9092".to_owned(),
                 http: "127.0.0.1:8080".to_owned(),
+                ..Listeners::default()
             },
+            tls: Some(TlsStatus {
+                alarms: vec!["the certificate a expires tomorrow".to_owned()],
+                ..TlsStatus::default()
+            }),
             storage: StorageStatus {
                 free_bytes: 3 << 30,
                 used_bytes: 5 << 20,
@@ -314,7 +327,7 @@ mod tests {
         assert_eq!(
             render(&report),
             "gateway press-shop-1, version 0.1.0, up 1d2h\n\
-             listens   kafka 127.0.0.1:9092, http 127.0.0.1:8080\n\
+             listens   mqtts 127.0.0.1:8883, kafka 127.0.0.1:9092, http 127.0.0.1:8080\n\
              disk      5MiB used, 3GiB free\n\
              kafka     2 connections, 9 requests, 2KiB in, 1MiB out\n\
              clock     NOT SYNCHRONISED, records are marked until it is\n\
@@ -323,6 +336,7 @@ mod tests {
              modbus    press-7 DEGRADED, 12 tags, 340 readings, 2 errors: unit 3 does not answer\n\
              query     bearing running, 9000 rows in, 30 out, 2KiB of state, 2 late, 1 ALERT\n\
              ALARM     topic a/0: offsets 3..5 are damaged\n\
+             ALARM     the certificate a expires tomorrow\n\
              \n\
              topic      part         start       durable        size  gaps\n\
              vibration     0             0            42        1MiB     0\n"

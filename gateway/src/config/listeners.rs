@@ -18,7 +18,10 @@ pub(super) fn mqtt(root: &Section<'_>, role: Role) -> Option<Mqtt> {
     let whole_seconds = Duration::from_secs(1);
     let mqtt = Mqtt {
         listen: listen(&section).unwrap_or(defaults::MQTT_LISTEN),
+        tls_listen: section.parsed("tls_listen", LISTEN, |text| text.parse().ok()),
         websocket_listen: section.parsed("websocket_listen", LISTEN, |text| text.parse().ok()),
+        websocket_tls_listen: section
+            .parsed("websocket_tls_listen", LISTEN, |text| text.parse().ok()),
         websocket_origins: websocket_origins(&section),
         max_packet_size: size_within(
             &section,
@@ -88,7 +91,8 @@ fn websocket_origins(section: &Section<'_>) -> Vec<String> {
         ORIGINS,
         origin,
     );
-    if origins.is_some() && !section.has("websocket_listen") {
+    let listens = section.has("websocket_listen") || section.has("websocket_tls_listen");
+    if origins.is_some() && !listens {
         section.mistake(
             "websocket_origins",
             "expected `mqtt.websocket_listen` beside it: origins are only looked at there",
@@ -156,6 +160,7 @@ impl Config {
     /// Checks what no single key can tell.
     pub(super) fn check_combinations(&self, document: &Document<'_>, has_routes: bool) {
         self.check_ports(document);
+        self.check_tls(document);
         if has_routes && self.mqtt.is_none() {
             document.mistake(
                 "route",
@@ -195,6 +200,7 @@ impl Config {
         }
         listeners.push(("kafka.listen", self.kafka.listen));
         listeners.push(("http.listen", self.http.listen));
+        listeners.extend(self.tls_listeners());
         for (index, (key, address)) in listeners.iter().enumerate() {
             for (other_key, other) in &listeners[..index] {
                 if collide(*address, *other) {
@@ -203,6 +209,42 @@ impl Config {
                         format!("expected another port than {other_key}, which listens on {other}"),
                     );
                 }
+            }
+        }
+    }
+}
+
+impl Config {
+    /// The listeners for TLS, by key.
+    pub fn tls_listeners(&self) -> Vec<(&'static str, SocketAddr)> {
+        let mqtt = self.mqtt.as_ref();
+        let listeners = [
+            ("mqtt.tls_listen", mqtt.and_then(|mqtt| mqtt.tls_listen)),
+            (
+                "mqtt.websocket_tls_listen",
+                mqtt.and_then(|mqtt| mqtt.websocket_tls_listen),
+            ),
+        ];
+        let listeners = listeners.into_iter();
+        listeners.filter_map(|(key, at)| Some((key, at?))).collect()
+    }
+
+    /// A listener for TLS needs a certificate, and a certificate a listener.
+    fn check_tls(&self, document: &Document<'_>) {
+        let listeners = self.tls_listeners();
+        if self.tls.is_some() && listeners.is_empty() {
+            document.warn(
+                "tls",
+                "no tls_listen is set, so the certificate is not used",
+            );
+        }
+        // A section with mistakes has reported them.
+        if self.tls.is_none() && !document.has("tls") {
+            for (key, _) in listeners {
+                document.mistake(
+                    key,
+                    "expected a section [tls] with certificate and key beside it",
+                );
             }
         }
     }

@@ -34,6 +34,8 @@ pub(super) struct Document<'a> {
 #[derive(Default)]
 struct Found {
     mistakes: Vec<Mistake>,
+    /// What works and is probably not meant.
+    warnings: Vec<Mistake>,
     /// Lines that are not TOML. What follows from them is not reported.
     broken_lines: Vec<usize>,
 }
@@ -91,6 +93,26 @@ impl<'a> Document<'a> {
         let at = self.places.borrow().get(key).cloned();
         let value = at.clone().map_or("", |at| &self.text[at]);
         self.record(at.unwrap_or(0..0), key, value, expected.into());
+    }
+
+    /// Whether the walk has met a full key.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.places.borrow().contains_key(key)
+    }
+
+    /// Records a warning at the value of a full key that the walk has read.
+    pub(super) fn warn(&self, key: &str, text: impl Into<String>) {
+        let at = self.places.borrow().get(key).cloned();
+        let value = at.clone().map_or("", |at| &self.text[at]);
+        let warning = self.mistake_of(&at.unwrap_or(0..0), key, value, text.into());
+        self.found.borrow_mut().warnings.push(warning);
+    }
+
+    /// The warnings in the order of their lines.
+    pub(super) fn take_warnings(&self) -> Vec<Mistake> {
+        let mut warnings = std::mem::take(&mut self.found.borrow_mut().warnings);
+        warnings.sort_by(|a, b| (a.line, &a.key).cmp(&(b.line, &b.key)));
+        warnings
     }
 
     /// The mistakes in the order of their lines.
@@ -250,6 +272,11 @@ impl<'d> Section<'d> {
     /// Records a mistake about a key of this section.
     pub(super) fn mistake(&self, key: &str, expected: impl Into<String>) {
         self.document.mistake(&self.full_key(key), expected);
+    }
+
+    /// Records a warning about a key of this section.
+    pub(super) fn warn(&self, key: &str, text: impl Into<String>) {
+        self.document.warn(&self.full_key(key), text);
     }
 
     /// A table below this one; an absent one reads as empty.

@@ -105,7 +105,7 @@ f.toml:26: route[0].partitions = 0: expected a whole number from 1 to 1000
 f.toml:29: uplink.bootstrap[0] = "hub": expected a list of host and port, such as ["hub:9092"]
 f.toml:30: uplink.topics[0].prio = 1: unknown key; did you mean `uplink.topics[0].priority`?
 f.toml:31: uplink.max_rate = "10MiB": expected a rate of at least "1KiB/s", such as "10MiB/s", or "unlimited"
-f.toml:33: telemetry: unknown key; known here: node, storage, mqtt, kafka, http, route, uplink, modbus, opcua, sparkplug, commands, bridge, query, log
+f.toml:33: telemetry: unknown key; known here: node, storage, mqtt, kafka, http, tls, route, uplink, modbus, opcua, sparkplug, commands, bridge, query, log
 19 mistakes"##
     );
 }
@@ -182,7 +182,8 @@ fn the_shipped_file_and_the_reference_know_every_key() {
         report_interval deadband tags register address type bit length scale offset unit_id write \
         enabled allow max_expiry security allow_none check_hostname identity publishing_interval \
         sampling_interval queue_size server_deadband timestamp session_timeout batch nodes id browse \
-        exclude max_nodes max_depth file from memory format level";
+        exclude max_nodes max_depth file from memory format level \
+        tls_listen websocket_tls_listen certificate client_ca client_certificates";
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let file = std::fs::read_to_string(root.join("config/gateway.toml")).expect("the file exists");
     let reference =
@@ -302,4 +303,59 @@ fn bridges_are_read_and_their_mistakes_named() {
     ] {
         assert!(found.contains(key), "{key} is not in {found}");
     }
+}
+
+#[test]
+fn tls_is_read_with_its_files_and_their_mistakes_named() {
+    use crate::tls::authority::{Authority, Purpose};
+    let dir = tempfile::tempdir().unwrap();
+    let now = std::time::SystemTime::now();
+    let (authority, ca) = Authority::create("Test CA", now).unwrap();
+    let server = crate::tls::tests::issue(&authority, "hub", Purpose::Server);
+    let files = crate::tls::tests::write(dir.path(), &ca, &server);
+    let file = dir.path().join("f.toml");
+    let parse = |more: &str| Config::parse(&file, &format!("{GOOD}{more}"));
+    let tls = "[tls]\ncertificate = \"server.crt\"\nkey = \"server.key\"\nclient_ca = \"ca.crt\"\n";
+    let listen = "[mqtt]\ntls_listen = \"127.0.0.1:8883\"\n";
+    let config = parse(&format!("{listen}{tls}")).unwrap();
+    assert_eq!(config.tls, Some(files));
+    // The files of the test are readable by everybody.
+    let warnings: Vec<_> = config.warnings.iter().map(|one| one.key.clone()).collect();
+    assert_eq!(warnings, ["tls.key"]);
+    let unused = parse(tls).unwrap();
+    assert!(unused.warnings.iter().any(|one| one.key == "tls"));
+
+    let mistake = |more: &str| parse(more).unwrap_err().to_string();
+    let alone = mistake(listen);
+    assert!(
+        alone.contains("mqtt.tls_listen") && alone.contains("[tls]"),
+        "{alone}"
+    );
+    let same = mistake(&format!("[mqtt]\ntls_listen = \"127.0.0.1:8080\"\n{tls}"));
+    assert!(
+        same.contains("expected another port than http.listen"),
+        "{same}"
+    );
+    let swapped = mistake("[tls]\ncertificate = \"server.key\"\nkey = \"server.crt\"\n");
+    for words in [
+        "tls.certificate = \"server.key\"",
+        "holds a private key, expected certificates",
+        "tls.key = \"server.crt\"",
+        "holds a certificate, expected a private key",
+    ] {
+        assert!(swapped.contains(words), "{words:?} is not in {swapped}");
+    }
+    let other = crate::tls::tests::issue(&authority, "other", Purpose::Server);
+    std::fs::write(dir.path().join("server.key"), other.key).unwrap();
+    let mismatch = mistake(&format!("{listen}{tls}"));
+    assert!(
+        mismatch.contains("does not belong to the certificate"),
+        "{mismatch}"
+    );
+    let lonely = mistake("[tls]\nclient_certificates = \"required\"\n");
+    assert!(
+        lonely.contains("expected `tls.client_ca` beside it"),
+        "{lonely}"
+    );
+    assert!(lonely.contains("tls.certificate: missing"), "{lonely}");
 }

@@ -8,8 +8,8 @@ use metrics::{counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use crate::status::{
-    CommitLatency, DeviceStatus, KafkaStatus, MqttStatus, QueryStatus, StatusReport, TopicStatus,
-    UplinkReport,
+    CommitLatency, DeviceStatus, KafkaStatus, MqttStatus, QueryStatus, StatusReport, TlsStatus,
+    TopicStatus, UplinkReport,
 };
 
 /// The recorder of this process.
@@ -64,6 +64,9 @@ impl Figures {
         }
         for query in &report.queries {
             set_query(query);
+        }
+        if let Some(tls) = &report.tls {
+            set_tls(tls);
         }
         self.handle.run_upkeep();
         self.handle.render() + &commit_histogram(&storage.commit_latency)
@@ -180,6 +183,31 @@ fn set_device(device: &DeviceStatus) {
     if let Some(newest) = device.last_reading_ms {
         let seconds = newest as f64 / 1e3;
         gauge!("forebay_device_last_reading_timestamp_seconds", &labels).set(seconds);
+    }
+}
+
+fn set_tls(tls: &TlsStatus) {
+    gauge!("forebay_tls_alarms").set(tls.alarms.len() as f64);
+    for certificate in &tls.certificates {
+        let role = certificate.role.clone();
+        gauge!("forebay_tls_certificate_expiry_seconds", "certificate" => role)
+            .set(certificate.expires_at as f64);
+    }
+    for one in &tls.listeners {
+        for (kind, count) in [("full", one.full), ("resumed", one.resumed)] {
+            let labels = [
+                ("listener", one.listener.clone()),
+                ("kind", kind.to_owned()),
+            ];
+            counter!("forebay_tls_handshakes_total", &labels).absolute(count);
+        }
+        for (reason, count) in &one.failures {
+            let labels = [
+                ("listener", one.listener.clone()),
+                ("reason", reason.clone()),
+            ];
+            counter!("forebay_tls_handshake_failures_total", &labels).absolute(*count);
+        }
     }
 }
 
@@ -373,6 +401,19 @@ fn describe() {
     describe_counter!(
         "forebay_mqtt_publishes_out_total",
         "Messages sent to subscribers"
+    );
+    describe_gauge!(
+        "forebay_tls_certificate_expiry_seconds",
+        "When the certificate ends, in seconds since the Unix epoch"
+    );
+    describe_gauge!(
+        "forebay_tls_alarms",
+        "Certificates that end soon or were not taken up"
+    );
+    describe_counter!("forebay_tls_handshakes_total", "TLS connections opened");
+    describe_counter!(
+        "forebay_tls_handshake_failures_total",
+        "Connections to a TLS listener that did not become one"
     );
     describe_gauge!(
         "forebay_uplink_connected",

@@ -48,6 +48,7 @@ use super::limits::{Slot, Throttle};
 use super::node::Node;
 use super::stats::{Traffic, count};
 use super::stream::{ByteStream, Ready, ready};
+use crate::tls::ClientCertificate;
 use opening::Opened;
 use outbound::{Outbound, arrives};
 use output::Output;
@@ -70,6 +71,7 @@ const RETRY_INTERVAL: std::time::Duration = std::time::Duration::from_millis(50)
 pub async fn run<S: ByteStream>(
     node: Arc<Node>,
     stream: S,
+    certificate: Option<Arc<ClientCertificate>>,
     shutdown: watch::Receiver<bool>,
     slot: Slot,
 ) {
@@ -84,6 +86,7 @@ pub async fn run<S: ByteStream>(
         output: Output::new(node.config.write_timeout),
         machine,
         stream,
+        certificate,
         shutdown,
         input: BytesMut::new(),
         is_incomplete: true,
@@ -127,6 +130,8 @@ struct Connection<S> {
     node: Arc<Node>,
     machine: Machine,
     stream: S,
+    /// Who the client is, if its transport checked that.
+    certificate: Option<Arc<ClientCertificate>>,
     shutdown: watch::Receiver<bool>,
     /// Any commit, for an append that was pushed back.
     committed: watch::Receiver<Ticket>,

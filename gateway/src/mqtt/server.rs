@@ -25,6 +25,7 @@ use super::sys::{self, Sys};
 use super::websocket;
 use super::wills::{Wills, publish_due};
 use crate::memory::{self, Crowd};
+use crate::tls::{Accepted, ClientCertificate, Door, SecureListener};
 
 /// How long connections get to say goodbye and write down their sessions. The
 /// process is to stop within five seconds.
@@ -43,19 +44,23 @@ const GAUGES_INTERVAL: Duration = Duration::from_secs(1);
 const WEBSOCKET_FRAME_LEN_MAX: u64 = 1 << 20;
 
 /// Where a server takes connections.
-#[derive(Debug)]
 pub struct Listeners {
     /// MQTT over TCP.
     pub tcp: TcpListener,
     /// MQTT over WebSockets.
     pub websocket: Option<TcpListener>,
+    /// MQTT over TLS.
+    pub tls: Option<SecureListener>,
+    /// MQTT over WebSockets over TLS.
+    pub websocket_tls: Option<SecureListener>,
 }
 
-/// What a connection speaks below MQTT.
-#[derive(Clone, Copy, Debug)]
-enum Transport {
-    Tcp,
-    WebSocket,
+/// A new connection: its socket and what is spoken on it below MQTT.
+enum Arrival {
+    Tcp(TcpStream),
+    WebSocket(TcpStream),
+    Tls(Accepted),
+    WebSocketTls(Accepted),
 }
 
 impl From<TcpListener> for Listeners {
@@ -63,12 +68,14 @@ impl From<TcpListener> for Listeners {
         Self {
             tcp,
             websocket: None,
+            tls: None,
+            websocket_tls: None,
         }
     }
 }
 
 impl Listeners {
-    async fn accept(&self) -> io::Result<(TcpStream, IpAddr, Transport)> {
+    async fn accept(&self) -> io::Result<(IpAddr, Arrival)> {
         let websocket = async {
             match &self.websocket {
                 Some(listener) => listener.accept().await,
@@ -78,12 +85,36 @@ impl Listeners {
         tokio::select! {
             accepted = self.tcp.accept() => {
                 let (stream, peer) = accepted?;
-                Ok((stream, peer.ip(), Transport::Tcp))
+                Ok((peer.ip(), Arrival::Tcp(stream)))
             }
             accepted = websocket => {
                 let (stream, peer) = accepted?;
-                Ok((stream, peer.ip(), Transport::WebSocket))
+                Ok((peer.ip(), Arrival::WebSocket(stream)))
             }
+            accepted = accept_secure(self.tls.as_ref()) => {
+                let accepted = accepted?;
+                Ok((accepted.peer.ip(), Arrival::Tls(accepted)))
+            }
+            accepted = accept_secure(self.websocket_tls.as_ref()) => {
+                let accepted = accepted?;
+                Ok((accepted.peer.ip(), Arrival::WebSocketTls(accepted)))
+            }
+        }
+    }
+}
+
+async fn accept_secure(listener: Option<&SecureListener>) -> io::Result<Accepted> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Arrival {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Tcp(tcp) | Self::WebSocket(tcp) => tcp,
+            Self::Tls(accepted) | Self::WebSocketTls(accepted) => &accepted.tcp,
         }
     }
 }
@@ -114,7 +145,7 @@ pub async fn serve(
     let mut gauges = tokio::time::interval(GAUGES_INTERVAL);
     let mut crowd = Crowd::default();
     loop {
-        let (stream, address, transport) = tokio::select! {
+        let (address, arrival) = tokio::select! {
             () = stopped(&mut shutdown) => break,
             Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
             _ = gauges.tick() => {
@@ -149,14 +180,31 @@ pub async fn serve(
         };
         // Acknowledgements are small and complete; waiting to fill a segment
         // would only delay them.
-        if let Err(error) = stream.set_nodelay(true) {
+        if let Err(error) = arrival.tcp().set_nodelay(true) {
             tracing::debug!(%error, "no TCP_NODELAY");
         }
         let (node, shutdown) = (Arc::clone(&node), shutdown.clone());
-        match transport {
-            Transport::Tcp => tasks.spawn(connection::run(node, stream, shutdown, slot)),
-            Transport::WebSocket => tasks.spawn(run_websocket(node, stream, shutdown, slot)),
-        };
+        let door = |listener: &Option<SecureListener>| listener.as_ref().map(SecureListener::door);
+        match arrival {
+            Arrival::Tcp(tcp) => {
+                tasks.spawn(connection::run(node, tcp, None, shutdown, slot));
+            }
+            Arrival::WebSocket(tcp) => {
+                tasks.spawn(run_websocket(node, tcp, None, shutdown, slot));
+            }
+            Arrival::Tls(accepted) => {
+                let Some(door) = door(&listeners.tls) else {
+                    continue;
+                };
+                tasks.spawn(run_tls(node, door, accepted, shutdown, slot));
+            }
+            Arrival::WebSocketTls(accepted) => {
+                let Some(door) = door(&listeners.websocket_tls) else {
+                    continue;
+                };
+                tasks.spawn(run_websocket_tls(node, door, accepted, shutdown, slot));
+            }
+        }
     }
     drop(listeners);
     let stopped = async { while tasks.join_next().await.is_some() {} };
@@ -173,11 +221,47 @@ pub async fn serve(
     Ok(())
 }
 
+/// Makes the handshake, then serves as any connection. The time until CONNECT
+/// counts twice at most: once for the handshake, once for the packet.
+async fn run_tls(
+    node: Arc<Node>,
+    door: Arc<Door>,
+    accepted: Accepted,
+    mut shutdown: watch::Receiver<bool>,
+    slot: Slot,
+) {
+    let opened = tokio::select! {
+        () = stopped(&mut shutdown) => return,
+        opened = Box::pin(door.open(accepted)) => opened,
+    };
+    if let Some((stream, certificate)) = opened {
+        let stream: Box<dyn ByteStream> = Box::new(stream);
+        Box::pin(connection::run(node, stream, certificate, shutdown, slot)).await;
+    }
+}
+
+async fn run_websocket_tls(
+    node: Arc<Node>,
+    door: Arc<Door>,
+    accepted: Accepted,
+    mut shutdown: watch::Receiver<bool>,
+    slot: Slot,
+) {
+    let opened = tokio::select! {
+        () = stopped(&mut shutdown) => return,
+        opened = Box::pin(door.open(accepted)) => opened,
+    };
+    if let Some((stream, certificate)) = opened {
+        Box::pin(run_websocket(node, stream, certificate, shutdown, slot)).await;
+    }
+}
+
 /// Opens the WebSocket, then serves it as any connection. The time until
 /// CONNECT counts twice at most: once for the handshake, once for the packet.
 async fn run_websocket(
     node: Arc<Node>,
-    stream: TcpStream,
+    stream: impl ByteStream,
+    certificate: Option<Arc<ClientCertificate>>,
     mut shutdown: watch::Receiver<bool>,
     slot: Slot,
 ) {
@@ -191,7 +275,7 @@ async fn run_websocket(
     match opened {
         Ok(Ok(stream)) => {
             let stream: Box<dyn ByteStream> = Box::new(stream);
-            Box::pin(connection::run(node, stream, shutdown, slot)).await;
+            Box::pin(connection::run(node, stream, certificate, shutdown, slot)).await;
         }
         Ok(Err(error)) => {
             count(&node.stats.websockets_refused);

@@ -6,10 +6,12 @@ use std::net::SocketAddr;
 use tokio::net::TcpListener;
 
 use super::NodeError;
+use super::secured::Secured;
 use super::supervision::Ports;
-use crate::config::Config;
+use crate::config::{Config, defaults};
 use crate::mqtt;
 use crate::status::Listeners;
+use crate::tls::SecureListener;
 
 /// The listeners of a node, bound and not yet served.
 pub(super) struct Bound {
@@ -18,12 +20,14 @@ pub(super) struct Bound {
     pub(super) http: TcpListener,
     /// Where the Kafka listener really is, when it was told port 0.
     pub(super) kafka_address: SocketAddr,
+    pub(super) secured: Secured,
     pub(super) ports: Ports,
     pub(super) addresses: Listeners,
 }
 
 /// Binds every listener of the configuration.
 pub(super) async fn bind(config: &Config) -> Result<Bound, NodeError> {
+    let mut secured = Secured::open(config)?;
     let mqtt = match &config.mqtt {
         Some(mqtt) => Some(bind_one("mqtt.listen", mqtt.listen).await?),
         None => None,
@@ -33,25 +37,44 @@ pub(super) async fn bind(config: &Config) -> Result<Bound, NodeError> {
         Some(address) => Some(bind_one("mqtt.websocket_listen", address).await?),
         None => None,
     };
+    let mqtts = config.mqtt.as_ref().and_then(|mqtt| mqtt.tls_listen);
+    let mqtts = bind_tls(config, &mut secured, "mqtt.tls_listen", mqtts).await?;
+    let wss = config
+        .mqtt
+        .as_ref()
+        .and_then(|mqtt| mqtt.websocket_tls_listen);
+    let wss = bind_tls(config, &mut secured, "mqtt.websocket_tls_listen", wss).await?;
+    let (tls, mqtts) = mqtts.unzip();
+    let (websocket_tls, wss) = wss.unzip();
     let (kafka, kafka_address) = bind_one("kafka.listen", config.kafka.listen).await?;
     let (http, http_address) = bind_one("http.listen", config.http.listen).await?;
     let mqtt_address = mqtt.as_ref().map(|(_, address)| *address);
     let websocket_address = websocket.as_ref().map(|(_, address)| *address);
     let websocket = websocket.map(|(listener, _)| listener);
     Ok(Bound {
-        mqtt: mqtt.map(|(tcp, _)| mqtt::Listeners { tcp, websocket }),
+        mqtt: mqtt.map(|(tcp, _)| mqtt::Listeners {
+            tcp,
+            websocket,
+            tls,
+            websocket_tls,
+        }),
         kafka,
         http,
         kafka_address,
+        secured,
         ports: Ports {
             mqtt: mqtt_address.map(|address| address.port()),
             mqtt_websocket: websocket_address.map(|address| address.port()),
+            mqtt_tls: mqtts.map(|address| address.port()),
+            mqtt_websocket_tls: wss.map(|address| address.port()),
             kafka: kafka_address.port(),
             http: http_address.port(),
         },
         addresses: Listeners {
             mqtt: mqtt_address.map(|address| address.to_string()),
             mqtt_websocket: websocket_address.map(|address| address.to_string()),
+            mqtt_tls: mqtts.map(|address| address.to_string()),
+            mqtt_websocket_tls: wss.map(|address| address.to_string()),
             kafka: kafka_address.to_string(),
             http: http_address.to_string(),
         },
@@ -68,6 +91,28 @@ pub(super) fn bind_reason(error: &io::Error) -> String {
         }
         _ => error.to_string(),
     }
+}
+
+/// Binds a listener for TLS, when there is to be one.
+async fn bind_tls(
+    config: &Config,
+    secured: &mut Secured,
+    key: &'static str,
+    address: Option<SocketAddr>,
+) -> Result<Option<(SecureListener, SocketAddr)>, NodeError> {
+    // The configuration has no such listener without a certificate.
+    let (Some(address), Some(tls)) = (address, secured.tls.clone()) else {
+        return Ok(None);
+    };
+    let (tcp, actual) = bind_one(key, address).await?;
+    let mqtt = config.mqtt.as_ref();
+    let (timeout, max) = match mqtt.filter(|_| key.starts_with("mqtt.")) {
+        Some(mqtt) => (mqtt.connect_timeout, mqtt.max_connections),
+        None => (defaults::MQTT_CONNECT_TIMEOUT, config.kafka.max_connections),
+    };
+    let listener = SecureListener::new(tcp, tls, key, timeout, max as usize);
+    secured.doors.push(listener.door());
+    Ok(Some((listener, actual)))
 }
 
 async fn bind_one(

@@ -11,6 +11,7 @@ use forebay_uplink::Uplink;
 
 use super::intake::Intake;
 use super::reload::Reloader;
+use super::secured::Secured;
 use crate::config::Config;
 use crate::devices::{HealthSnapshot, QUERY};
 use crate::http::Subject;
@@ -31,6 +32,7 @@ pub struct Node {
     uplink: Option<Arc<Uplink>>,
     intake: Option<Intake>,
     reloader: Arc<Reloader>,
+    secured: Secured,
     started: Instant,
     is_stopping: AtomicBool,
 }
@@ -38,6 +40,7 @@ pub struct Node {
 impl Node {
     /// A node whose listeners are open.
     #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "the parts of a node, once")]
     pub fn new(
         config: Config,
         listeners: Listeners,
@@ -46,6 +49,7 @@ impl Node {
         uplink: Option<Arc<Uplink>>,
         intake: Option<Intake>,
         reloader: Arc<Reloader>,
+        secured: Secured,
     ) -> Self {
         Self {
             config,
@@ -55,6 +59,7 @@ impl Node {
             uplink,
             intake,
             reloader,
+            secured,
             started: Instant::now(),
             is_stopping: AtomicBool::new(false),
         }
@@ -129,6 +134,7 @@ impl Subject for Node {
                 .filter(|health| health.protocol == QUERY)
                 .filter_map(|health| Some(query_status(health, &intake?.board)))
                 .collect(),
+            tls: self.secured.status(),
         }
     }
 

@@ -13,12 +13,14 @@ use crate::commands::desk::Desk;
 use crate::config::{Config, ConfigError};
 use crate::devices::Devices;
 use crate::status::ReloadReport;
+use crate::tls::ServerTls;
 
 /// Reads the configuration file again.
 pub struct Reloader {
     file: PathBuf,
     devices: Option<Arc<Devices>>,
     desk: Option<Desk>,
+    tls: Option<Arc<ServerTls>>,
     /// What runs. Also keeps reloads one after the other.
     running: Mutex<Config>,
 }
@@ -30,11 +32,13 @@ impl Reloader {
         config: Config,
         devices: Option<Arc<Devices>>,
         desk: Option<Desk>,
+        tls: Option<Arc<ServerTls>>,
     ) -> Self {
         Self {
             file,
             devices,
             desk,
+            tls,
             running: Mutex::new(config),
         }
     }
@@ -53,6 +57,14 @@ impl Reloader {
             Ok(Err(error)) => return refused(vec![error.to_string()]),
             Err(_) => return refused(vec!["reading the file panicked".to_owned()]),
         };
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        if let (Some(tls), Some(files)) = (&self.tls, &loaded.tls)
+            && let Err(error) = tls.reload(files)
+        {
+            return refused(vec![error.to_string()]);
+        }
         let needs_restart = differing(&running, &loaded);
         let changes = match &self.devices {
             Some(devices) => devices.apply(&loaded).await,
@@ -104,6 +116,8 @@ fn differing(running: &Config, loaded: &Config) -> Vec<String> {
         ("mqtt", running.mqtt == loaded.mqtt),
         ("kafka", running.kafka == loaded.kafka),
         ("http", running.http == loaded.http),
+        // What is in it is taken up; whether there is one is not.
+        ("tls", running.tls.is_some() == loaded.tls.is_some()),
         ("route", running.routes == loaded.routes),
         ("uplink", running.uplink == loaded.uplink),
         ("log", running.log == loaded.log),
@@ -140,7 +154,7 @@ mod tests {
             format!("{FILE}[http]\nlisten = 7\n[log]\nlevle = 1\n"),
         )
         .unwrap();
-        let reloader = Reloader::new(file.clone(), config(""), None, None);
+        let reloader = Reloader::new(file.clone(), config(""), None, None, None);
         let report = reloader.reload().await;
         assert!(!report.applied);
         assert_eq!(report.mistakes.len(), 2, "{:?}", report.mistakes);

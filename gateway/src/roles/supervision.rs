@@ -27,6 +27,12 @@ pub struct Ports {
     /// The MQTT server's WebSockets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mqtt_websocket: Option<u16>,
+    /// The MQTT server over TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mqtt_tls: Option<u16>,
+    /// The MQTT server's WebSockets over TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mqtt_websocket_tls: Option<u16>,
     /// The Kafka protocol server.
     pub kafka: u16,
     /// The HTTP server.
@@ -163,6 +169,8 @@ mod tests {
         let ports = Ports {
             mqtt: None,
             mqtt_websocket: None,
+            mqtt_tls: None,
+            mqtt_websocket_tls: None,
             kafka: 9092,
             http: 8080,
         };

@@ -90,6 +90,8 @@ impl Server {
         let listeners = Listeners {
             tcp,
             websocket: Some(over_http),
+            tls: None,
+            websocket_tls: None,
         };
         let (shutdown, stop) = watch::channel(false);
         let stats = Arc::<Stats>::default();

@@ -23,14 +23,25 @@ impl Running {
     /// Starts a node of `role` in `dir` on free ports; `more` is appended to
     /// the configuration.
     pub fn start(dir: &std::path::Path, role: &str, more: &str) -> Self {
+        Self::listening(dir, role, ["", "", ""], more)
+    }
+
+    /// The same with more lines in the sections `[mqtt]`, `[kafka]` and
+    /// `[http]`.
+    pub fn listening(
+        dir: &std::path::Path,
+        role: &str,
+        [mqtt, kafka, http]: [&str; 3],
+        more: &str,
+    ) -> Self {
         let data_dir = dir.join("data");
         let file = dir.join("node.toml");
         let text = format!(
             "[node]\nname = \"test\"\nrole = \"{role}\"\ndata_dir = {data_dir:?}\n\
              [storage]\nsegment_size = \"2MiB\"\nretention = {{ keep_free = \"1MiB\" }}\n\
-             [mqtt]\nlisten = \"127.0.0.1:0\"\n\
-             [kafka]\nlisten = \"127.0.0.1:0\"\n\
-             [http]\nlisten = \"127.0.0.1:0\"\n{more}"
+             [mqtt]\nlisten = \"127.0.0.1:0\"\n{mqtt}\n\
+             [kafka]\nlisten = \"127.0.0.1:0\"\n{kafka}\n\
+             [http]\nlisten = \"127.0.0.1:0\"\n{http}\n{more}"
         );
         std::fs::write(&file, text).expect("the scratch directory is writable");
         let socket = dir.join("notify");

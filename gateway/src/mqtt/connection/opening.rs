@@ -97,6 +97,13 @@ impl<S: ByteStream> Connection<S> {
             }
         };
         let expiry_seconds = seconds(open.session_expiry);
+        if let Some(certificate) = &self.certificate {
+            tracing::debug!(
+                client = client.as_str(),
+                subject = certificate.subject,
+                "client has a certificate"
+            );
+        }
         let node = Arc::clone(&self.node);
         let will = open.will.as_ref().and_then(|will| {
             let delay = will.properties.will_delay_interval.unwrap_or(0);

@@ -1,0 +1,116 @@
+//! `[tls]`: the node's own certificate, and the tables by which its clients
+//! check others.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use super::section::Section;
+use crate::tls::certificate::Facts;
+use crate::tls::material;
+
+/// `[tls]`: what the node shows on every `tls_listen` address, and asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The file with the certificate and its chain.
+    pub certificate: PathBuf,
+    /// The file with the key of the certificate.
+    pub key: PathBuf,
+    /// The file with the authorities of client certificates. `None`: clients are
+    /// not asked for one.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a client has to have a certificate.
+    pub client_certificates: ClientCertificates,
+}
+
+/// `tls.client_certificates`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// A client that has none is served as well.
+    Optional,
+    /// A client that has none gets no connection.
+    Required,
+}
+
+const CERTIFICATE: &str = "expected the file of the certificate in PEM, such as \"tls/server.crt\"";
+const KEY: &str = "expected the file of the key in PEM, such as \"tls/server.key\"";
+const AUTHORITIES: &str = "expected the file of the authorities in PEM, such as \"tls/ca.crt\"";
+
+/// Reads `[tls]`.
+pub(super) fn tls(root: &Section<'_>) -> Option<Tls> {
+    let section = root.table("tls");
+    let pair = pair(&section);
+    let client_ca = authorities(&section, "client_ca");
+    let client_certificates = section.word(
+        "client_certificates",
+        &[
+            ("optional", ClientCertificates::Optional),
+            ("required", ClientCertificates::Required),
+        ],
+    );
+    if section.has("client_certificates") && !section.has("client_ca") {
+        section.mistake(
+            "client_certificates",
+            "expected `tls.client_ca` beside it: client certificates are checked against its authorities",
+        );
+    }
+    section.finish();
+    if !section.is_present() {
+        return None;
+    }
+    section.missing("certificate", CERTIFICATE);
+    section.missing("key", KEY);
+    let (certificate, key) = pair?;
+    Some(Tls {
+        certificate,
+        key,
+        client_ca,
+        client_certificates: client_certificates.unwrap_or(ClientCertificates::Optional),
+    })
+}
+
+/// Reads `certificate` and `key` and looks whether they belong together.
+fn pair(section: &Section<'_>) -> Option<(PathBuf, PathBuf)> {
+    let certificate = section.text("certificate", CERTIFICATE, |text| {
+        let file = section.directory().join(text);
+        let chain = material::certificates(&file).map_err(|error| error.to_string())?;
+        Ok((file, chain))
+    });
+    let key = section.text("key", KEY, |text| {
+        let file = section.directory().join(text);
+        material::private_key(&file).map_err(|error| error.to_string())?;
+        Ok(file)
+    });
+    if let Some((_, chain)) = &certificate {
+        let facts = chain.iter().filter_map(|one| Facts::of(one).ok());
+        if let Some(alarm) = facts
+            .filter_map(|f| f.expiry_alarm(SystemTime::now()))
+            .next()
+        {
+            section.warn("certificate", format!("the certificate {alarm}"));
+        }
+    }
+    if let Some(file) = &key
+        && material::is_open_to_others(file)
+    {
+        section.warn(
+            "key",
+            "everybody on this machine can read the key: chmod o-rwx it",
+        );
+    }
+    let ((certificate, _), key) = (certificate?, key?);
+    match material::identity(&certificate, &key) {
+        Ok(_) => Some((certificate, key)),
+        Err(error) => {
+            section.mistake("key", error.to_string());
+            None
+        }
+    }
+}
+
+fn authorities(section: &Section<'_>, key: &'static str) -> Option<PathBuf> {
+    section.text(key, AUTHORITIES, |text| {
+        let file = section.directory().join(text);
+        material::authorities(&file).map_err(|error| error.to_string())?;
+        Ok(file)
+    })
+}

@@ -1,0 +1,198 @@
+//! TLS of a whole node as its clients see it.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "tls/client.rs"]
+mod client;
+#[allow(dead_code, reason = "each test binary uses its part")]
+mod running;
+
+use std::io::{Read, Write};
+use std::time::SystemTime;
+
+use forebay_gateway::tls::authority::{Authority, Purpose};
+use rustls::HandshakeKind;
+
+use client::{Dir, V12, V13};
+use running::{Running, forebay};
+
+const TLS: &str =
+    "[tls]\ncertificate = \"server.crt\"\nkey = \"server.key\"\nclient_ca = \"ca.crt\"\n";
+const MQTTS: &str = "tls_listen = \"127.0.0.1:0\"\nwebsocket_tls_listen = \"127.0.0.1:0\"";
+
+fn start(dir: &Dir, more: &str) -> Running {
+    Running::listening(
+        dir.path(),
+        "gateway",
+        [MQTTS, "", ""],
+        &format!("{TLS}{more}"),
+    )
+}
+
+fn status(running: &Running) -> serde_json::Value {
+    let output = forebay(&["status", "--json", "--http", &running.address("http")]);
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn publishes_over_tls_are_acknowledged_and_a_second_connection_resumes() {
+    let dir = Dir::new();
+    let node = start(&dir, "");
+    let press = dir.issue("press-1", Purpose::Client);
+    for version in [V12, V13] {
+        let config = dir.client(Some(&press), version);
+        for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+            let mut mqtt = client::mqtt(&node.address("mqtt_tls"), &config).unwrap();
+            // A hundred in one write, then one that spans records.
+            mqtt.publish(1, 100, &[b'x'; 10]);
+            mqtt.publish(101, 1, &[b'y'; 200_000]);
+            mqtt.acknowledged(1..=101);
+            assert_eq!(mqtt.stream.conn.handshake_kind(), Some(kind));
+        }
+    }
+    let tls = &status(&node)["tls"];
+    assert_eq!(tls["listeners"][0]["listener"], "mqtt.tls_listen");
+    assert_eq!(tls["listeners"][0]["full"], 2);
+    assert_eq!(tls["listeners"][0]["resumed"], 2);
+    assert_eq!(tls["certificates"][0]["subject"], "CN=hub");
+    assert_eq!(tls["alarms"].as_array().map(Vec::len), Some(0));
+    let metrics = client::http(&node.address("http"), "/metrics");
+    assert!(metrics.contains("forebay_tls_certificate_expiry_seconds{certificate=\"server\"} 1"));
+    assert!(
+        metrics.contains(
+            "forebay_tls_handshakes_total{listener=\"mqtt.tls_listen\",kind=\"resumed\"} 2"
+        ),
+        "{metrics}"
+    );
+}
+
+#[test]
+fn a_websocket_works_over_tls() {
+    let dir = Dir::new();
+    let node = start(&dir, "");
+    let config = dir.client(None, V13);
+    let mut stream = client::connect(&node.address("mqtt_websocket_tls"), &config).unwrap();
+    let request = "GET /mqtt HTTP/1.1\r\nHost: hub\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+                   Sec-WebSocket-Protocol: mqtt\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        answer.push(byte[0]);
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101"));
+    // A masked binary frame, the mask being zero.
+    let connect = client::connect_packet("over-websocket");
+    let mut frame = vec![
+        0x82,
+        0x80 | u8::try_from(connect.len()).unwrap(),
+        0,
+        0,
+        0,
+        0,
+    ];
+    frame.extend_from_slice(&connect);
+    stream.write_all(&frame).unwrap();
+    let mut connack = [0; 6];
+    stream.read_exact(&mut connack).unwrap();
+    assert_eq!(connack, [0x82, 4, 0x20, 2, 0, 0]);
+}
+
+#[test]
+fn who_has_no_certificate_is_refused_when_one_is_required() {
+    let dir = Dir::new();
+    let node = start(&dir, "client_certificates = \"required\"\n");
+    let press = dir.issue("press-1", Purpose::Client);
+    for version in [V12, V13] {
+        let nobody = dir.client(None, version);
+        assert!(client::mqtt(&node.address("mqtt_tls"), &nobody).is_err());
+        let somebody = dir.client(Some(&press), version);
+        assert!(client::mqtt(&node.address("mqtt_tls"), &somebody).is_ok());
+    }
+    let listener = &status(&node)["tls"]["listeners"][0];
+    assert_eq!(listener["failures"]["certificate"], 2, "{listener}");
+}
+
+#[test]
+fn a_reload_takes_a_new_certificate_up_and_open_connections_go_on() {
+    let dir = Dir::new();
+    let node = start(&dir, "");
+    let config = dir.client(None, V13);
+    let address = node.address("mqtt_tls");
+    let mut open = client::mqtt(&address, &config).unwrap();
+    let reload = || forebay(&["reload", "--http", &node.address("http")]);
+
+    // A key alone fits nothing: what was there stays.
+    let renewed = dir.issue("hub", Purpose::Server);
+    dir.write("server.key", &renewed.key);
+    let refused = reload();
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8(refused.stdout).unwrap();
+    assert!(
+        said.contains("does not belong to the certificate"),
+        "{said}"
+    );
+    let shown = client::connect(&address, &config).unwrap();
+    assert_ne!(client::shown(&shown), client::der(&renewed));
+
+    dir.write("server.crt", &renewed.certificate);
+    assert_eq!(reload().status.code(), Some(0));
+    let shown = client::connect(&address, &config).unwrap();
+    assert_eq!(client::shown(&shown), client::der(&renewed));
+    open.publish(1, 3, b"after the reload");
+    open.acknowledged(1..=3);
+}
+
+#[test]
+fn a_changed_file_is_taken_up_without_being_asked() {
+    let dir = Dir::new();
+    let node = start(&dir, "");
+    let config = dir.client(None, V13);
+    let renewed = dir.issue("hub", Purpose::Server);
+    dir.write("server.crt", &renewed.certificate);
+    dir.write("server.key", &renewed.key);
+    let deadline = SystemTime::now() + client::LIMIT;
+    loop {
+        let shown = client::connect(&node.address("mqtt_tls"), &config).unwrap();
+        if client::shown(&shown) == client::der(&renewed) {
+            break;
+        }
+        assert!(
+            SystemTime::now() < deadline,
+            "the old certificate is still shown"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn strangers_and_silent_crowds_do_not_disturb_the_others() {
+    let dir = Dir::new();
+    let mqtt = format!("{MQTTS}\nmax_connections = 120");
+    let node = Running::listening(dir.path(), "gateway", [&mqtt, "", ""], TLS);
+    let address = node.address("mqtt_tls");
+    let config = dir.client(None, V13);
+    let mut open = client::mqtt(&address, &config).unwrap();
+
+    let (other, _) = Authority::create("Other CA", SystemTime::now()).unwrap();
+    let stranger = client::issue(&other, "press-1", Purpose::Client);
+    assert!(client::mqtt(&address, &dir.client(Some(&stranger), V13)).is_err());
+    let mut plain = std::net::TcpStream::connect(&address).unwrap();
+    plain.write_all(&client::connect_packet("plain")).unwrap();
+    assert!(!matches!(plain.read(&mut [0; 4]), Ok(1..)));
+    // Sixty places, and a hundred that say nothing.
+    let crowd: Vec<_> = (0..100)
+        .map(|_| std::net::TcpStream::connect(&address).unwrap())
+        .collect();
+    let mut late = client::mqtt(&address, &config).unwrap();
+    late.publish(1, 1, b"in time");
+    late.acknowledged(1..=1);
+    open.publish(1, 1, b"still here");
+    open.acknowledged(1..=1);
+    drop(crowd);
+    let failures = &status(&node)["tls"]["listeners"][0]["failures"];
+    assert_eq!(failures["certificate"], 1, "{failures}");
+    assert_eq!(failures["plain_text"], 1, "{failures}");
+}
