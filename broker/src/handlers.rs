@@ -11,7 +11,6 @@ pub(crate) mod groups;
 mod list_offsets;
 mod log_dirs;
 mod metadata;
-pub(crate) mod overview;
 mod produce;
 pub(crate) mod producer_id;
 mod records;

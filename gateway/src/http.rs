@@ -1,10 +1,8 @@
-//! The HTTP endpoints: health, readiness, metrics, status and the web console,
-//! on one port.
+//! The HTTP endpoints: health, readiness, metrics and status, on one port.
 //!
 //! What is posted changes the node; everything else is read-only, and computed when it is asked
 //! for; a node that nobody looks at spends nothing on it.
 
-mod console;
 pub mod figures;
 
 #[cfg(test)]
@@ -24,11 +22,9 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use serde::Deserialize;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
 
-use crate::console::Console;
 use crate::queries::board::{AcknowledgeError, Acknowledged};
-use crate::status::{AlertStatus, GroupStatus, ReloadReport, StatusReport};
+use crate::status::{AlertStatus, ReloadReport, StatusReport};
 use figures::Figures;
 
 /// What the endpoints show. Implementations answer from memory or with short
@@ -46,9 +42,6 @@ pub trait Subject: Send + Sync + 'static {
     /// Reads the configuration file again and applies what can be applied.
     fn reload(&self) -> Pin<Box<dyn Future<Output = ReloadReport> + Send + '_>>;
 
-    /// Consumer groups.
-    fn groups(&self) -> Vec<GroupStatus>;
-
     /// The alerts that are active.
     fn alerts(&self) -> Vec<AlertStatus>;
 
@@ -64,11 +57,6 @@ pub trait Subject: Send + Sync + 'static {
 struct Shared {
     subject: Arc<dyn Subject>,
     figures: Arc<Figures>,
-    console: Console,
-    /// Of pages that are told what changes.
-    live: Arc<Semaphore>,
-    /// Turns true when the server stops.
-    closing: watch::Receiver<bool>,
 }
 
 /// Serves until `shutdown` completes.
@@ -79,29 +67,15 @@ pub async fn serve(
     listener: TcpListener,
     subject: Arc<dyn Subject>,
     figures: Arc<Figures>,
-    console: Console,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let (close, closing) = watch::channel(false);
-    let shared = Shared {
-        subject,
-        figures,
-        console,
-        live: Arc::new(Semaphore::new(console::LIVE_MAX)),
-        closing,
-    };
-    let shutdown = async move {
-        shutdown.await;
-        // Without a page that is told there is nobody to tell.
-        let _ = close.send(true);
-    };
-    let router = router(shared).into_make_service_with_connect_info::<SocketAddr>();
+    let router = router(subject, figures).into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, router)
         .with_graceful_shutdown(shutdown)
         .await
 }
 
-fn router(shared: Shared) -> Router {
+fn router(subject: Arc<dyn Subject>, figures: Arc<Figures>) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -110,8 +84,7 @@ fn router(shared: Shared) -> Router {
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/alerts", get(alerts))
         .route("/api/v1/alerts/acknowledge", post(acknowledge))
-        .merge(console::routes())
-        .with_state(shared)
+        .with_state(Shared { subject, figures })
 }
 
 /// The process runs and its runtime answers.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::args::Args;
 use crate::failure::{Failure, Outcome};
-use crate::{bench, fuzz, interop, package, powercut, service, tidy};
+use crate::{bench, containers, fuzz, interop, package, powercut, service, tidy};
 
 const HELP: &str = "\
 Developer commands of Forebay.
@@ -12,13 +12,14 @@ Developer commands of Forebay.
 Usage: cargo xtask COMMAND [OPTIONS]
 
 Commands:
-  interop   drive the built program with real MQTT and Kafka peers
-  powercut  cut power, kill, damage and fill disks under load
-  fuzz      run the fuzz targets for a bounded time
-  package   make a Debian package and check its program
-  service   run the package under systemd: start, kill, hang, upgrade, purge
-  bench     score and time the analytic functions
-  tidy      check crate edges, file sizes, words, licences and attributes
+  interop     drive the built program with real MQTT and Kafka peers
+  powercut    cut power, kill, damage and fill disks under load
+  fuzz        run the fuzz targets for a bounded time
+  package     make a Debian package and check its program
+  service     run the package under systemd: start, kill, hang, upgrade, purge
+  containers  check the image, the manifests and the chart
+  bench       score and time the analytic functions
+  tidy        check crate edges, file sizes, words, licences and attributes
 ";
 
 /// EX_USAGE of sysexits.h.
@@ -42,6 +43,7 @@ pub fn main(mut words: Vec<String>) -> ExitCode {
         "fuzz" => with_help(words, fuzz::HELP, fuzz::command),
         "package" => with_help(words, package::HELP, package::command),
         "service" => with_help(words, service::HELP, service::command),
+        "containers" => with_help(words, containers::HELP, containers::command),
         "bench" => with_help(words, bench::HELP, bench::command),
         "tidy" => with_help(words, tidy::HELP, tidy::command),
         other => Err(Failure::new(format!(

@@ -13,6 +13,7 @@
 pub mod args;
 pub mod bench;
 pub mod cli;
+pub mod containers;
 pub mod failure;
 pub mod fuzz;
 pub mod interop;

@@ -75,23 +75,22 @@ pub fn everything(no_install: bool) -> Outcome<PathBuf> {
 
 /// Installs the Sparkplug edge node; returns its Python interpreter.
 pub fn sparkplug() -> Outcome<PathBuf> {
-    let environment = target_directory().join("interop-python-sparkplug");
-    let python = environment.join("bin/python");
-    if !imports(&python, "import pysparkplug") {
-        make_environment(&environment, &SPARKPLUG_PACKAGES)?;
-    }
-    Ok(python)
+    environment(
+        "interop-python-sparkplug",
+        "import pysparkplug",
+        &SPARKPLUG_PACKAGES,
+    )
 }
 
-/// Installs a browser and what drives it, with a font.
-pub fn browser() -> Outcome {
-    if is_on_path("chromedriver") && is_on_path("chromium") {
-        return Ok(());
+/// A Python environment of its own below the target directory, made when
+/// `check` fails in it; returns its interpreter.
+pub fn environment(name: &str, check: &str, packages: &[&str]) -> Outcome<PathBuf> {
+    let environment = target_directory().join(name);
+    let python = environment.join("bin/python");
+    if !imports(&python, check) {
+        make_environment(&environment, packages)?;
     }
-    apt(&["update", "-qq"])?;
-    let flags = ["install", "-y", "-qq", "--no-install-recommends"];
-    let packages = ["chromium", "chromium-driver", "fonts-dejavu-core"];
-    apt(&[&flags[..], &packages[..]].concat())
+    Ok(python)
 }
 
 /// Installs the OPC UA server for Node.js; returns the folder of its modules.

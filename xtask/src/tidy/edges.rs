@@ -25,7 +25,7 @@ enum Tokio {
 }
 
 /// The table of ARCHITECTURE.md.
-const EDGES: [Allowed; 14] = [
+const EDGES: [Allowed; 13] = [
     Allowed {
         krate: "forebay-records",
         imports: &[],
@@ -67,11 +67,6 @@ const EDGES: [Allowed; 14] = [
         tokio: Tokio::Never,
     },
     Allowed {
-        krate: "forebay-access",
-        imports: &[],
-        tokio: Tokio::Never,
-    },
-    Allowed {
         krate: "forebay-broker",
         imports: &["forebay-storage", "forebay-records", "forebay-kafka"],
         tokio: Tokio::In(&["broker/src/server", "broker/tests/"]),
@@ -94,7 +89,6 @@ const EDGES: [Allowed; 14] = [
             "forebay-sparkplug",
             "forebay-broker",
             "forebay-uplink",
-            "forebay-access",
         ],
         tokio: Tokio::Anywhere,
     },
