@@ -11,6 +11,7 @@ pub(crate) mod groups;
 mod list_offsets;
 mod log_dirs;
 mod metadata;
+pub(crate) mod overview;
 mod produce;
 pub(crate) mod producer_id;
 mod records;

@@ -43,6 +43,7 @@ pub use config::{
 };
 pub use errors::{KafkaCode, Refusal};
 pub use handlers::fetch::{FetchWait, MAX_FETCH_BYTES};
+pub use handlers::overview::{GroupOffset, GroupOverview};
 pub use reply::{Answer, CloseReason, Reply, Work};
 pub use server::serve;
 pub use stats::Stats;

@@ -1,8 +1,10 @@
-//! The HTTP endpoints: health, readiness, metrics and status, on one port.
+//! The HTTP endpoints: health, readiness, metrics, status and the web console,
+//! on one port.
 //!
 //! What is posted changes the node; everything else is read-only, and computed when it is asked
 //! for; a node that nobody looks at spends nothing on it.
 
+mod console;
 pub mod figures;
 
 #[cfg(test)]
@@ -22,9 +24,11 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use serde::Deserialize;
 use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
 
+use crate::console::Console;
 use crate::queries::board::{AcknowledgeError, Acknowledged};
-use crate::status::{AlertStatus, ReloadReport, StatusReport};
+use crate::status::{AlertStatus, GroupStatus, ReloadReport, StatusReport};
 use figures::Figures;
 
 /// What the endpoints show. Implementations answer from memory or with short
@@ -42,6 +46,9 @@ pub trait Subject: Send + Sync + 'static {
     /// Reads the configuration file again and applies what can be applied.
     fn reload(&self) -> Pin<Box<dyn Future<Output = ReloadReport> + Send + '_>>;
 
+    /// Consumer groups.
+    fn groups(&self) -> Vec<GroupStatus>;
+
     /// The alerts that are active.
     fn alerts(&self) -> Vec<AlertStatus>;
 
@@ -57,6 +64,11 @@ pub trait Subject: Send + Sync + 'static {
 struct Shared {
     subject: Arc<dyn Subject>,
     figures: Arc<Figures>,
+    console: Console,
+    /// Of pages that are told what changes.
+    live: Arc<Semaphore>,
+    /// Turns true when the server stops.
+    closing: watch::Receiver<bool>,
 }
 
 /// Serves until `shutdown` completes.
@@ -67,15 +79,29 @@ pub async fn serve(
     listener: TcpListener,
     subject: Arc<dyn Subject>,
     figures: Arc<Figures>,
+    console: Console,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let router = router(subject, figures).into_make_service_with_connect_info::<SocketAddr>();
+    let (close, closing) = watch::channel(false);
+    let shared = Shared {
+        subject,
+        figures,
+        console,
+        live: Arc::new(Semaphore::new(console::LIVE_MAX)),
+        closing,
+    };
+    let shutdown = async move {
+        shutdown.await;
+        // Without a page that is told there is nobody to tell.
+        let _ = close.send(true);
+    };
+    let router = router(shared).into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, router)
         .with_graceful_shutdown(shutdown)
         .await
 }
 
-fn router(subject: Arc<dyn Subject>, figures: Arc<Figures>) -> Router {
+fn router(shared: Shared) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
@@ -84,7 +110,8 @@ fn router(subject: Arc<dyn Subject>, figures: Arc<Figures>) -> Router {
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/alerts", get(alerts))
         .route("/api/v1/alerts/acknowledge", post(acknowledge))
-        .with_state(Shared { subject, figures })
+        .merge(console::routes())
+        .with_state(shared)
 }
 
 /// The process runs and its runtime answers.

@@ -11,11 +11,13 @@
 #![deny(unsafe_code)]
 
 pub mod bridge;
+mod chunks;
 pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod console;
 mod demo;
 pub mod devices;
 pub mod http;

@@ -36,6 +36,7 @@ use tokio::time::timeout;
 
 use crate::cli::{EXIT_IO, EXIT_UNAVAILABLE};
 use crate::config::{self, Config};
+use crate::console::Console;
 use crate::http;
 use crate::http::figures::Figures;
 use crate::logs;
@@ -291,6 +292,7 @@ async fn serve(
         bound.http,
         node.clone(),
         Arc::new(figures),
+        Console::new(storage.clone()),
         wait_for(stopped),
     );
     servers.spawn(async move { ("HTTP server", server.await) });

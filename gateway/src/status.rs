@@ -143,6 +143,32 @@ pub struct AlertStatus {
     pub acknowledged: Option<Acknowledged>,
 }
 
+/// A consumer group.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// The group id.
+    pub group: String,
+    /// Kafka's name of its state.
+    pub state: String,
+    /// Client ids of its members.
+    pub members: Vec<String>,
+    /// What it committed.
+    pub offsets: Vec<GroupOffsetStatus>,
+}
+
+/// What a group committed in one partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupOffsetStatus {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: u32,
+    /// The offset that it reads next.
+    pub committed: u64,
+    /// Records that it has not read. `None` when the topic is gone.
+    pub lag: Option<u64>,
+}
+
 /// What became of a request to read the configuration again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReloadReport {

@@ -1,6 +1,7 @@
 //! `cargo xtask interop`: the built program against real peers.
 
 mod bridge;
+mod console;
 mod crowd;
 mod features;
 pub(crate) mod install;
@@ -27,8 +28,9 @@ use crate::tidy::repository;
 /// The text of `cargo xtask interop --help`.
 pub const HELP: &str = "\
 Runs the built program against mosquitto and its clients, paho, kcat, confluent-kafka,
-kafka-python, pymodbus, libmodbus and pysparkplug, cuts the link between a gateway and a hub,
-kills a gateway while its queries work, and crowds one with connections. Installs what it needs (apt, a Python environment).
+kafka-python, pymodbus, libmodbus, pysparkplug and Chromium, cuts the link between a
+gateway and a hub, kills a gateway while its queries work, and crowds one with
+connections. Installs what it needs (apt, a Python environment).
 
 Usage: cargo xtask interop [OPTIONS] [NAME ...]
 
@@ -124,6 +126,7 @@ fn scenarios() -> Vec<Scenario> {
     all.extend(features::scenarios());
     all.extend(bridge::scenarios());
     all.extend(queries::scenarios());
+    all.push(console::scenario());
     for mode in ["tcp", "rtu-over-tcp", "rtu"] {
         all.push(Scenario::new(
             format!("modbus-pymodbus-types-orders-tables-{mode}"),

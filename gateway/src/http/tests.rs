@@ -1,17 +1,23 @@
 //! Each endpoint over a socket.
 
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use forebay_storage::Storage;
+use forebay_storage::disk::SimDisk;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use super::figures::Figures;
 use super::{Subject, serve};
+use crate::console::Console;
 use crate::queries::board::{AcknowledgeError, Acknowledged};
-use crate::status::{AlertStatus, PartitionStatus, ReloadReport, StatusReport, TopicStatus};
+use crate::status::{
+    AlertStatus, GroupStatus, PartitionStatus, ReloadReport, StatusReport, TopicStatus,
+};
 
 struct Sample {
     is_ready: AtomicBool,
@@ -30,6 +36,10 @@ impl Subject for Sample {
             }],
             ..StatusReport::default()
         }
+    }
+
+    fn groups(&self) -> Vec<GroupStatus> {
+        Vec::new()
     }
 
     fn reload(&self) -> Pin<Box<dyn Future<Output = ReloadReport> + Send + '_>> {
@@ -80,6 +90,40 @@ impl Subject for Sample {
     }
 }
 
+fn storage() -> Storage {
+    let mut config = forebay_storage::Config::new(Path::new("/data"));
+    config.threads = false;
+    config.retention.keep_free = 0;
+    config.ballast_bytes = 0;
+    config.preallocation = forebay_storage::Preallocation::None;
+    Storage::open(config, Arc::new(SimDisk::new(7))).unwrap().0
+}
+
+/// What only the web console asks for, on an empty node.
+async fn console_answers(port: u16) {
+    let (status, page) = get(port, "/").await;
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    assert!(page.contains("/console/main.js"), "{page}");
+    let (status, _) = get(port, "/console/main.js").await;
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    let (status, _) = get(port, "/console/secrets.js").await;
+    assert_eq!(status, "HTTP/1.1 404 Not Found");
+    let (_, paths) = get(port, "/api/v1/paths").await;
+    assert!(paths.contains("\"paths\":[]"), "{paths}");
+    assert_eq!(get(port, "/api/v1/groups").await.1, "[]");
+    assert_eq!(get(port, "/api/v1/alerts/history").await.1, "[]");
+    let series = "/api/v1/series?path=p&from=0&step=1";
+    for (span, expected) in [
+        ("&to=1000", "404 Not Found"),
+        ("&to=0", "400 Bad Request"),
+        ("&to=9999999", "400 Bad Request"),
+        ("", "400 Bad Request"),
+    ] {
+        let (status, _) = get(port, &format!("{series}{span}")).await;
+        assert_eq!(status, format!("HTTP/1.1 {expected}"), "{span}");
+    }
+}
+
 async fn get(port: u16, path: &str) -> (String, String) {
     ask(port, "GET", path, "").await
 }
@@ -117,9 +161,11 @@ async fn the_endpoints_answer_until_the_server_is_stopped() {
     });
     let figures = Arc::new(Figures::install().expect("the only recorder of this process"));
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(serve(listener, subject.clone(), figures, async move {
+    let console = Console::new(storage());
+    let shutdown = async move {
         let _ = stopped.await;
-    }));
+    };
+    let server = tokio::spawn(serve(listener, subject.clone(), figures, console, shutdown));
 
     assert_eq!(
         get(port, "/healthz").await,
@@ -170,6 +216,7 @@ async fn the_endpoints_answer_until_the_server_is_stopped() {
         let (status, _) = send(port, "POST", path, &headers, body).await;
         assert_eq!(status, format!("HTTP/1.1 {expected}"));
     }
+    console_answers(port).await;
     assert_eq!(get(port, "/nothing").await.0, "HTTP/1.1 404 Not Found");
 
     stop.send(()).expect("the server waits");

@@ -11,11 +11,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use forebay_analytics::plan::Plan;
-use forebay_records::{BatchHeader, Record, records};
+use forebay_records::Record;
 use forebay_storage::{Partition, ReadError, Storage, Topic};
 use serde::{Deserialize, Serialize};
 
-use super::path_of;
+use crate::chunks::each_reading;
 use crate::config::Beginning;
 use crate::ingest::routes::Routes;
 
@@ -25,8 +25,6 @@ const READ_LEN: usize = 1 << 20;
 const READ_LEN_MIN: usize = 32 << 10;
 /// Records handed in at once at most. What they lead to is one commit.
 const PORTION_RECORDS: usize = 16_384;
-/// Largest batch that is decompressed; as for subscribers.
-const DECOMPRESSED_LEN_MAX: usize = 64 << 20;
 /// Partitions of one query at most. More are not read and said to be too many.
 const FEEDS_MAX: usize = 1_024;
 
@@ -403,23 +401,7 @@ impl Feed {
             Err(error) => return Err(error),
         };
         let start = self.ahead;
-        for batch in &chunk.batches {
-            let Ok(header) = BatchHeader::parse(batch) else {
-                continue;
-            };
-            let Ok(found) = records(batch, DECOMPRESSED_LEN_MAX) else {
-                continue;
-            };
-            if header.is_control() {
-                continue;
-            }
-            let fresh = found.map_while(Result::ok);
-            self.buffer.extend(fresh.filter(|record| {
-                record.offset.unsigned_abs() >= start
-                    && record.value.is_some()
-                    && path_of(record).is_some()
-            }));
-        }
+        each_reading(&chunk, start, |record| self.buffer.push_back(record));
         self.ahead = self.ahead.max(chunk.next_offset);
         self.settle();
         Ok(lost)

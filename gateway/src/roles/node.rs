@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Instant, SystemTime};
 
-use forebay_broker::Broker;
+use forebay_broker::{Broker, GroupOverview};
 use forebay_storage::{GapReason, Storage};
 use forebay_uplink::Uplink;
 
@@ -18,9 +18,9 @@ use crate::http::Subject;
 use crate::mqtt;
 use crate::queries::board::{AcknowledgeError, Acknowledged, Active, Board};
 use crate::status::{
-    AlertStatus, CommitLatency, DeviceStatus, GapStatus, KafkaStatus, Listeners, MqttLimited,
-    MqttStatus, PartitionStatus, QueryStatus, ReloadReport, StatusReport, StorageStatus,
-    TopicStatus, UplinkPartition, UplinkReport,
+    AlertStatus, CommitLatency, DeviceStatus, GapStatus, GroupOffsetStatus, GroupStatus,
+    KafkaStatus, Listeners, MqttLimited, MqttStatus, PartitionStatus, QueryStatus, ReloadReport,
+    StatusReport, StorageStatus, TopicStatus, UplinkPartition, UplinkReport,
 };
 
 /// The parts of a node, held for as long as it runs.
@@ -150,6 +150,11 @@ impl Subject for Node {
         Box::pin(self.reloader.reload())
     }
 
+    fn groups(&self) -> Vec<GroupStatus> {
+        let groups = self.broker.group_overviews().into_iter();
+        groups.map(group_status).collect()
+    }
+
     fn alerts(&self) -> Vec<AlertStatus> {
         let intake = self.intake.as_ref();
         let alerts = intake.map(|intake| intake.board.alerts());
@@ -184,6 +189,21 @@ fn kafka_status(stats: forebay_broker::Stats) -> KafkaStatus {
             .into_iter()
             .map(|(key, count)| (key.to_string(), count))
             .collect(),
+    }
+}
+
+fn group_status(group: GroupOverview) -> GroupStatus {
+    let offsets = group.offsets.into_iter().map(|offset| GroupOffsetStatus {
+        topic: offset.topic,
+        partition: offset.partition,
+        committed: offset.committed,
+        lag: offset.lag,
+    });
+    GroupStatus {
+        group: group.group_id,
+        state: group.state,
+        members: group.members,
+        offsets: offsets.collect(),
     }
 }
 

@@ -93,6 +93,17 @@ pub fn environment(name: &str, check: &str, packages: &[&str]) -> Outcome<PathBu
     Ok(python)
 }
 
+/// Installs a browser and what drives it, with a font.
+pub fn browser() -> Outcome {
+    if is_on_path("chromedriver") && is_on_path("chromium") {
+        return Ok(());
+    }
+    apt(&["update", "-qq"])?;
+    let flags = ["install", "-y", "-qq", "--no-install-recommends"];
+    let packages = ["chromium", "chromium-driver", "fonts-dejavu-core"];
+    apt(&[&flags[..], &packages[..]].concat())
+}
+
 /// Installs the OPC UA server for Node.js; returns the folder of its modules.
 pub fn node_opcua() -> Outcome<PathBuf> {
     let directory = target_directory().join("interop-node");

@@ -25,7 +25,7 @@ enum Tokio {
 }
 
 /// The table of ARCHITECTURE.md.
-const EDGES: [Allowed; 13] = [
+const EDGES: [Allowed; 14] = [
     Allowed {
         krate: "forebay-records",
         imports: &[],
@@ -67,6 +67,11 @@ const EDGES: [Allowed; 13] = [
         tokio: Tokio::Never,
     },
     Allowed {
+        krate: "forebay-access",
+        imports: &[],
+        tokio: Tokio::Never,
+    },
+    Allowed {
         krate: "forebay-broker",
         imports: &["forebay-storage", "forebay-records", "forebay-kafka"],
         tokio: Tokio::In(&["broker/src/server", "broker/tests/"]),
@@ -89,6 +94,7 @@ const EDGES: [Allowed; 13] = [
             "forebay-sparkplug",
             "forebay-broker",
             "forebay-uplink",
+            "forebay-access",
         ],
         tokio: Tokio::Anywhere,
     },
