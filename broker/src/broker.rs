@@ -143,6 +143,7 @@ impl Broker {
             correlation_id: header.correlation_id,
             client_id: header.client_id,
             client_host: context.client_host,
+            advertised: context.advertised,
         };
         if !served_versions(key).contains(&version) {
             return match key {

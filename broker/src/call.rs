@@ -1,18 +1,37 @@
 //! One request on its way through the handlers.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use forebay_kafka::{ApiKey, KStr, Message, encode_response};
 use forebay_storage::Ticket;
 
+use crate::config::BrokerConfig;
 use crate::reply::{CloseReason, Reply};
+use crate::{Advertised, ClientCertificate};
 
 /// What the handlers know of a connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ConnectionContext {
     /// Address of the client.
     pub client_host: IpAddr,
+    /// Who the client is, if its transport checked that.
+    pub certificate: Option<Arc<ClientCertificate>>,
+    /// Where the client is told to come back to. `None`: the address of the
+    /// configuration.
+    pub advertised: Option<Arc<Advertised>>,
+}
+
+impl ConnectionContext {
+    /// A client of the plain listener.
+    pub fn plain(client_host: IpAddr) -> Self {
+        Self {
+            client_host,
+            certificate: None,
+            advertised: None,
+        }
+    }
 }
 
 /// The header of a request, which its response needs again.
@@ -23,9 +42,19 @@ pub(crate) struct Call {
     pub(crate) correlation_id: i32,
     pub(crate) client_id: Option<KStr>,
     pub(crate) client_host: IpAddr,
+    pub(crate) advertised: Option<Arc<Advertised>>,
 }
 
 impl Call {
+    /// Host and port that this client is told.
+    pub(crate) fn advertised<'a>(&'a self, config: &'a BrokerConfig) -> (KStr, i32) {
+        let (host, port) = match &self.advertised {
+            Some(own) => (own.host.as_str(), own.port),
+            None => (config.advertised_host.as_str(), config.advertised_port),
+        };
+        (host.into(), i32::from(port))
+    }
+
     pub(crate) fn encode<M: Message>(&self, response: &M) -> Result<Bytes, CloseReason> {
         encode_response(self.key, self.version, self.correlation_id, response)
             .map_err(|error| CloseReason::Encode(error.to_string()))

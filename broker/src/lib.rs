@@ -45,5 +45,5 @@ pub use errors::{KafkaCode, Refusal};
 pub use handlers::fetch::{FetchWait, MAX_FETCH_BYTES};
 pub use handlers::overview::{GroupOffset, GroupOverview};
 pub use reply::{Answer, CloseReason, Reply, Work};
-pub use server::serve;
+pub use server::{Advertised, Arriving, Listeners, Opened, Opening, SecureListener, Stream, serve};
 pub use stats::Stats;

@@ -4,20 +4,24 @@
 //! from the commit thread to every response that waits for one.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use forebay_storage::Ticket;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::Broker;
+use crate::{Broker, ConnectionContext};
 
 mod connection;
 mod frame;
+mod transport;
 
-use connection::Connection;
+pub use transport::{Advertised, Arriving, Listeners, Opened, Opening, SecureListener, Stream};
+
+use connection::{Connection, ConnectionError};
 
 /// Pause after a failed accept: when file descriptors run out, retrying at
 /// once only burns the processor.
@@ -40,10 +44,11 @@ const OFFSETS_SWEEP: Duration = Duration::from_hours(1);
 /// Never for a single connection; the listener's own address lookup may fail.
 pub async fn serve(
     broker: Arc<Broker>,
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     mut shutdown: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    tracing::info!(address = %listener.local_addr()?, "kafka listener is up");
+    let listeners = listeners.into();
+    tracing::info!(address = %listeners.plain.local_addr()?, "kafka listener is up");
     let commits = bridge_commits(&broker);
     let groups = tokio::spawn(expire_groups(Arc::clone(&broker)));
     let sweeps = tokio::spawn(sweep_offsets(Arc::clone(&broker)));
@@ -54,15 +59,26 @@ pub async fn serve(
             biased;
             () = stopped(&mut shutdown) => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
+            accepted = listeners.accept() => match accepted {
+                Ok((peer, arrival)) => {
                     if connections.len() >= broker.config().max_connections {
                         broker.counters.add_refused();
                         tracing::warn!(%peer, limit = broker.config().max_connections, "connection refused");
                         continue;
                     }
-                    let connection = Connection::new(Arc::clone(&broker), commits.clone(), for_connections.clone(), peer);
-                    connections.spawn(run(connection, stream, Arc::clone(&broker)));
+                    let mut context = ConnectionContext::plain(peer.ip());
+                    let (broker, commits, closing) = (Arc::clone(&broker), commits.clone(), for_connections.clone());
+                    match arrival {
+                        Arrival::Plain(stream) => {
+                            let connection = Connection::new(Arc::clone(&broker), commits, closing, context);
+                            connections.spawn(run(connection, stream, peer, broker));
+                        }
+                        Arrival::Secure(opening) => {
+                            context.advertised = listeners.secure.as_ref().map(|(_, at)| Arc::clone(at));
+                            let connection = Connection::new(Arc::clone(&broker), commits, closing, context);
+                            connections.spawn(run_secure(connection, opening, peer, broker));
+                        }
+                    }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
@@ -71,7 +87,7 @@ pub async fn serve(
             },
         }
     }
-    drop(listener);
+    drop(listeners);
     let drained = tokio::time::timeout(DRAIN_TIMEOUT, async {
         while connections.join_next().await.is_some() {}
     })
@@ -94,10 +110,56 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-async fn run(connection: Connection, stream: TcpStream, broker: Arc<Broker>) {
-    let peer = connection.peer();
+/// A new connection.
+enum Arrival {
+    Plain(TcpStream),
+    Secure(Opening),
+}
+
+impl Listeners {
+    async fn accept(&self) -> io::Result<(SocketAddr, Arrival)> {
+        let secure = async {
+            match &self.secure {
+                Some((listener, _)) => listener.arrive().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            accepted = self.plain.accept() => {
+                let (stream, peer) = accepted?;
+                Ok((peer, Arrival::Plain(stream)))
+            }
+            arrived = secure => {
+                let (peer, opening) = arrived?;
+                Ok((peer, Arrival::Secure(opening)))
+            }
+        }
+    }
+}
+
+async fn run(connection: Connection, stream: TcpStream, peer: SocketAddr, broker: Arc<Broker>) {
     let _open = broker.counters.open();
-    if let Err(error) = connection.run(stream).await {
+    closed(connection.run(stream).await, peer, &broker);
+}
+
+/// Finishes the opening of a connection and serves it.
+async fn run_secure(
+    mut connection: Connection,
+    opening: Opening,
+    peer: SocketAddr,
+    broker: Arc<Broker>,
+) {
+    let Some(opened) = connection.until_stopped(opening).await else {
+        return;
+    };
+    connection.identify(opened.certificate);
+    let _open = broker.counters.open();
+    closed(connection.run_over(opened.stream).await, peer, &broker);
+}
+
+/// Tells how a connection ended.
+fn closed(outcome: Result<(), ConnectionError>, peer: SocketAddr, broker: &Broker) {
+    if let Err(error) = outcome {
         tracing::debug!(%peer, %error, "connection closed");
         if error.is_violation() {
             broker.counters.add_violation();

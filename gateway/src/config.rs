@@ -204,6 +204,11 @@ pub struct Kafka {
     pub listen: SocketAddr,
     /// The address that clients are told to come back to. `None`: the one bound.
     pub advertise: Option<HostPort>,
+    /// Where it listens for TLS. `None`: nowhere.
+    pub tls_listen: Option<SocketAddr>,
+    /// The address that clients of the TLS listener are told to come back to.
+    /// `None`: the one bound.
+    pub tls_advertise: Option<HostPort>,
     /// Whether a Metadata request creates the topic it asks for.
     pub auto_create_topics: bool,
     /// Partitions of a topic that is created without a number.
@@ -222,6 +227,8 @@ pub struct Kafka {
 pub struct Http {
     /// Where the server listens. Port 0 takes any free port.
     pub listen: SocketAddr,
+    /// Where it listens for HTTPS. `None`: nowhere.
+    pub tls_listen: Option<SocketAddr>,
 }
 
 /// One `[[route]]`.

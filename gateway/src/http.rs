@@ -6,11 +6,12 @@
 
 mod console;
 pub mod figures;
+mod secure;
 
 #[cfg(test)]
 mod tests;
 
-use std::future::Future;
+use std::future::{Future, IntoFuture};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -20,6 +21,7 @@ use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::ListenerExt;
 use axum::{Json, Router};
 use bytes::Bytes;
 use serde::Deserialize;
@@ -29,6 +31,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::console::Console;
 use crate::queries::board::{AcknowledgeError, Acknowledged};
 use crate::status::{AlertStatus, GroupStatus, ReloadReport, StatusReport};
+use crate::tls::SecureListener;
 use figures::Figures;
 
 /// What the endpoints show. Implementations answer from memory or with short
@@ -71,34 +74,71 @@ struct Shared {
     closing: watch::Receiver<bool>,
 }
 
+/// Where the server takes connections.
+pub struct Listeners {
+    /// HTTP.
+    pub plain: TcpListener,
+    /// HTTPS.
+    pub secure: Option<SecureListener>,
+}
+
+impl From<TcpListener> for Listeners {
+    fn from(plain: TcpListener) -> Self {
+        Self {
+            plain,
+            secure: None,
+        }
+    }
+}
+
 /// Serves until `shutdown` completes.
 ///
 /// # Errors
 /// The listener fails for good.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     subject: Arc<dyn Subject>,
     figures: Arc<Figures>,
     console: Console,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
+    let listeners = listeners.into();
     let (close, closing) = watch::channel(false);
     let shared = Shared {
         subject,
         figures,
         console,
         live: Arc::new(Semaphore::new(console::LIVE_MAX)),
-        closing,
+        closing: closing.clone(),
     };
     let shutdown = async move {
         shutdown.await;
         // Without a page that is told there is nobody to tell.
         let _ = close.send(true);
     };
-    let router = router(shared).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, router)
-        .with_graceful_shutdown(shutdown)
-        .await
+    let router = router(shared);
+    let secure = async {
+        let Some(listener) = listeners.secure else {
+            return Ok(());
+        };
+        let router = secure::identified(router.clone());
+        // The adapter is what lets axum ask any listener for its addresses.
+        let listener = secure::Ready::new(listener).tap_io(|_| {});
+        let service = router.into_make_service_with_connect_info::<secure::Peer>();
+        axum::serve(listener, service)
+            .with_graceful_shutdown(closed(closing))
+            .await
+    };
+    let service = router
+        .clone()
+        .into_make_service_with_connect_info::<SocketAddr>();
+    let plain = axum::serve(listeners.plain, service).with_graceful_shutdown(shutdown);
+    tokio::try_join!(plain.into_future(), secure).map(|_| ())
+}
+
+async fn closed(mut closing: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is the same wish.
+    let _ = closing.wait_for(|closed| *closed).await;
 }
 
 fn router(shared: Shared) -> Router {

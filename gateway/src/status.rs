@@ -225,8 +225,14 @@ pub struct Listeners {
     pub mqtt_websocket_tls: Option<String>,
     /// The Kafka protocol server.
     pub kafka: String,
+    /// The Kafka protocol server over TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka_tls: Option<String>,
     /// The HTTP server.
     pub http: String,
+    /// The HTTP server over TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_tls: Option<String>,
 }
 
 /// The disk and what waits for it.

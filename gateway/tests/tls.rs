@@ -196,3 +196,58 @@ fn strangers_and_silent_crowds_do_not_disturb_the_others() {
     assert_eq!(failures["certificate"], 1, "{failures}");
     assert_eq!(failures["plain_text"], 1, "{failures}");
 }
+
+/// Asks for the cluster and returns where the client is told to come back to.
+fn advertised(stream: &mut (impl Read + Write)) -> Vec<String> {
+    use forebay_kafka::messages::{
+        DescribeClusterRequest, FindCoordinatorRequest, MetadataRequest,
+    };
+    let metadata = client::kafka(stream, &MetadataRequest::default(), 4);
+    let cluster = client::kafka(stream, &DescribeClusterRequest::default(), 0);
+    let coordinator = client::kafka(stream, &FindCoordinatorRequest::default(), 1);
+    vec![
+        format!(
+            "{}:{}",
+            &*metadata.brokers[0].host, metadata.brokers[0].port
+        ),
+        format!("{}:{}", &*cluster.brokers[0].host, cluster.brokers[0].port),
+        format!("{}:{}", &*coordinator.host, coordinator.port),
+    ]
+}
+
+#[test]
+fn each_kafka_listener_tells_its_own_address() {
+    let dir = Dir::new();
+    let kafka = "advertise = \"plain:1\"\ntls_listen = \"127.0.0.1:0\"\ntls_advertise = \"hub:2\"";
+    let node = Running::listening(dir.path(), "broker", ["", kafka, ""], TLS);
+    for version in [V12, V13] {
+        let config = dir.client(None, version);
+        let mut tls = client::connect(&node.address("kafka_tls"), &config).unwrap();
+        assert_eq!(advertised(&mut tls), ["hub:2"; 3]);
+    }
+    let mut plain = std::net::TcpStream::connect(node.address("kafka")).unwrap();
+    assert_eq!(advertised(&mut plain), ["plain:1"; 3]);
+}
+
+#[test]
+fn http_answers_over_tls_and_plain_beside_it() {
+    let dir = Dir::new();
+    let http = "tls_listen = \"127.0.0.1:0\"";
+    let node = Running::listening(dir.path(), "gateway", ["", "", http], TLS);
+    let mut plain_text = std::net::TcpStream::connect(node.address("http_tls")).unwrap();
+    plain_text
+        .write_all(b"GET /healthz HTTP/1.1\r\n\r\n")
+        .unwrap();
+    assert!(!matches!(plain_text.read(&mut [0; 4]), Ok(1..)));
+    let config = dir.client(None, V13);
+    let mut stream = client::connect(&node.address("http_tls"), &config).unwrap();
+    // The handler looks at the address of the client.
+    let request = "POST /api/v1/reload HTTP/1.1\r\nHost: hub\r\nContent-Type: application/json\r\n\
+                   Content-Length: 0\r\nConnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert!(client::http(&node.address("http"), "/healthz").ends_with("ok\n"));
+    assert_eq!(node.terminate().code(), Some(0));
+}

@@ -34,13 +34,14 @@ impl Broker {
                 ..DescribeClusterResponse::default()
             });
         }
+        let (host, port) = call.advertised(&self.config);
         call.ready(&DescribeClusterResponse {
             cluster_id: self.config.cluster_id.as_str().into(),
             controller_id: self.config.node_id,
             brokers: vec![DescribeClusterBroker {
                 broker_id: self.config.node_id,
-                host: self.config.advertised_host.as_str().into(),
-                port: i32::from(self.config.advertised_port),
+                host,
+                port,
                 ..DescribeClusterBroker::default()
             }],
             ..DescribeClusterResponse::default()
@@ -64,15 +65,9 @@ impl Broker {
         };
         let is_found = error_code == error_code::NONE;
         let node_id = if is_found { self.config.node_id } else { -1 };
-        let host: KStr = if is_found {
-            self.config.advertised_host.as_str().into()
-        } else {
-            KStr::default()
-        };
-        let port = if is_found {
-            i32::from(self.config.advertised_port)
-        } else {
-            -1
+        let (host, port) = match is_found {
+            true => call.advertised(&self.config),
+            false => (KStr::default(), -1),
         };
         if call.version < BATCHED_FIND_COORDINATOR {
             return call.ready(&FindCoordinatorResponse {

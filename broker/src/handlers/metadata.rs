@@ -64,11 +64,12 @@ impl Broker {
                 .map(|topic| self.describe_asked(topic, creates))
                 .collect()
         };
+        let (host, port) = call.advertised(&self.config);
         MetadataResponse {
             brokers: vec![MetadataResponseBroker {
                 node_id: self.config.node_id,
-                host: self.config.advertised_host.as_str().into(),
-                port: i32::from(self.config.advertised_port),
+                host,
+                port,
                 ..MetadataResponseBroker::default()
             }],
             cluster_id: Some(self.config.cluster_id.as_str().into()),

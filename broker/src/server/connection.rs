@@ -7,23 +7,22 @@
 //! the client.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use forebay_storage::Ticket;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 
-use super::frame::{FrameBuffer, FrameError, LENGTH_LEN};
+use super::frame::{FrameBuffer, FrameError, LENGTH_LEN, Source};
 use super::stopped;
+use super::transport::{Opened, Opening};
 use crate::reply::{CloseReason, Work};
-use crate::{Broker, ConnectionContext, FetchWait, Reply};
+use crate::{Broker, ClientCertificate, ConnectionContext, FetchWait, Reply, Stream};
 
 /// Requests of one connection that are handled and not answered. Clients keep
 /// at most five by default; more only helps very long links.
@@ -84,7 +83,7 @@ pub(super) struct Connection {
     broker: Arc<Broker>,
     commits: watch::Receiver<Ticket>,
     shutdown: watch::Receiver<bool>,
-    peer: SocketAddr,
+    context: ConnectionContext,
 }
 
 impl Connection {
@@ -92,24 +91,49 @@ impl Connection {
         broker: Arc<Broker>,
         commits: watch::Receiver<Ticket>,
         shutdown: watch::Receiver<bool>,
-        peer: SocketAddr,
+        context: ConnectionContext,
     ) -> Self {
         Self {
             broker,
             commits,
             shutdown,
-            peer,
+            context,
         }
     }
 
-    pub(super) fn peer(&self) -> SocketAddr {
-        self.peer
+    /// Waits for the connection to be ready; `None` when it is not to be, or when
+    /// the server stops.
+    pub(super) async fn until_stopped(&mut self, opening: Opening) -> Option<Opened> {
+        tokio::select! {
+            biased;
+            () = stopped(&mut self.shutdown) => None,
+            opened = opening => opened,
+        }
+    }
+
+    /// Notes who the client is.
+    pub(super) fn identify(&mut self, certificate: Option<Arc<ClientCertificate>>) {
+        self.context.certificate = certificate;
     }
 
     /// Serves the connection until either side closes it.
     pub(super) async fn run(self, stream: TcpStream) -> Result<(), ConnectionError> {
         stream.set_nodelay(true)?;
         let (read, write) = stream.into_split();
+        self.exchange(read, write).await
+    }
+
+    /// The same over another stream.
+    pub(super) async fn run_over(self, stream: Box<dyn Stream>) -> Result<(), ConnectionError> {
+        let (read, write) = tokio::io::split(stream);
+        self.exchange(read, write).await
+    }
+
+    async fn exchange(
+        self,
+        read: impl Source,
+        write: impl AsyncWrite + Unpin + Send,
+    ) -> Result<(), ConnectionError> {
         let (replies, queue) = mpsc::channel(MAX_PIPELINED);
         let writer = Writer {
             broker: Arc::clone(&self.broker),
@@ -132,23 +156,20 @@ impl Connection {
 
     async fn read(
         mut self,
-        socket: OwnedReadHalf,
+        mut source: impl Source,
         replies: mpsc::Sender<Reply>,
     ) -> Result<(), ConnectionError> {
-        let context = ConnectionContext {
-            client_host: self.peer.ip(),
-        };
         let mut frames = FrameBuffer::default();
         loop {
             let frame = tokio::select! {
                 biased;
                 () = stopped(&mut self.shutdown) => return Ok(()),
-                frame = frames.next(&socket) => frame?,
+                frame = frames.next(&mut source) => frame?,
             };
             let Some(frame) = frame else { return Ok(()) };
             let counters = &self.broker.counters;
             counters.add_bytes_in(LENGTH_LEN + frame.len());
-            let reply = self.broker.handle(frame, context);
+            let reply = self.broker.handle(frame, self.context.clone());
             match self.settle(reply).await? {
                 Reply::None => {}
                 Reply::Close(reason) => return Err(reason.into()),
@@ -177,15 +198,15 @@ impl Connection {
     }
 }
 
-struct Writer {
+struct Writer<W> {
     broker: Arc<Broker>,
     commits: watch::Receiver<Ticket>,
-    socket: OwnedWriteHalf,
+    socket: W,
     /// Small responses that leave with the next write.
     out: BytesMut,
 }
 
-impl Writer {
+impl<W: AsyncWrite + Unpin + Send> Writer<W> {
     async fn write(mut self, mut queue: mpsc::Receiver<Reply>) -> Result<(), ConnectionError> {
         loop {
             let reply = match queue.try_recv() {
@@ -269,6 +290,10 @@ impl Writer {
     async fn send(&mut self, bytes: &[u8]) -> Result<(), ConnectionError> {
         for chunk in bytes.chunks(WRITE_CHUNK_BYTES) {
             timeout(WRITE_TIMEOUT, self.socket.write_all(chunk))
+                .await
+                .map_err(|_| ConnectionError::Stuck)??;
+            // A stream over another may hold bytes back; a socket does not.
+            timeout(WRITE_TIMEOUT, self.socket.flush())
                 .await
                 .map_err(|_| ConnectionError::Stuck)??;
             self.broker.counters.add_bytes_out(chunk.len());

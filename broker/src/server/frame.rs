@@ -7,6 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadHalf};
 use tokio::net::tcp::OwnedReadHalf;
 
 /// Largest Produce frame: several batches of the largest size in one request.
@@ -56,6 +57,52 @@ pub(super) enum FrameError {
     Socket(#[from] io::Error),
 }
 
+/// Bytes of an idle stream that cannot say that it is readable before it is
+/// read. A small request fits.
+const IDLE_READ_BYTES: usize = 256;
+
+/// Where frames come from.
+pub(super) trait Source: Send {
+    /// Waits for bytes and appends them to `buffer`, which gets `room` for them
+    /// when they come. 0 is the end.
+    fn receive(
+        &mut self,
+        buffer: &mut BytesMut,
+        room: usize,
+    ) -> impl Future<Output = io::Result<usize>> + Send;
+}
+
+impl Source for OwnedReadHalf {
+    async fn receive(&mut self, buffer: &mut BytesMut, room: usize) -> io::Result<usize> {
+        loop {
+            self.readable().await?;
+            buffer.reserve(room);
+            match self.try_read_buf(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if buffer.is_empty() {
+                        *buffer = BytesMut::new();
+                    }
+                }
+                received => return received,
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin + Send> Source for ReadHalf<S> {
+    async fn receive(&mut self, buffer: &mut BytesMut, room: usize) -> io::Result<usize> {
+        if !buffer.is_empty() {
+            buffer.reserve(room);
+            return self.read_buf(buffer).await;
+        }
+        let mut first = [0; IDLE_READ_BYTES];
+        let len = self.read(&mut first).await?;
+        buffer.reserve(room);
+        buffer.extend_from_slice(&first[..len]);
+        Ok(len)
+    }
+}
+
 /// The bytes of a connection that are not a whole frame yet.
 #[derive(Default)]
 pub(super) struct FrameBuffer(BytesMut);
@@ -65,7 +112,7 @@ impl FrameBuffer {
     /// has closed.
     pub(super) async fn next(
         &mut self,
-        socket: &OwnedReadHalf,
+        source: &mut impl Source,
     ) -> Result<Option<Bytes>, FrameError> {
         loop {
             if let Some(frame) = self.take()? {
@@ -74,15 +121,12 @@ impl FrameBuffer {
             if self.0.is_empty() {
                 self.0 = BytesMut::new();
             }
-            tokio::time::timeout(IDLE_TIMEOUT, socket.readable())
-                .await
-                .map_err(|_| FrameError::Idle)??;
-            self.0.reserve(self.missing().min(self.reserve_limit()));
-            match socket.try_read_buf(&mut self.0) {
+            let room = self.missing().min(self.reserve_limit());
+            let received = tokio::time::timeout(IDLE_TIMEOUT, source.receive(&mut self.0, room));
+            match received.await.map_err(|_| FrameError::Idle)? {
                 Ok(0) if self.0.is_empty() => return Ok(None),
                 Ok(0) => return Err(FrameError::Cut),
                 Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error.into()),
             }
         }

@@ -56,6 +56,8 @@ pub fn render(report: &StatusReport) -> String {
         report.listeners.kafka, report.listeners.http
     );
     for (name, address) in [
+        ("https", &report.listeners.http_tls),
+        ("kafka over TLS", &report.listeners.kafka_tls),
         ("wss", &report.listeners.mqtt_websocket_tls),
         ("mqtts", &report.listeners.mqtt_tls),
         ("websocket", &report.listeners.mqtt_websocket),

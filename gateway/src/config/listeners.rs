@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::limits;
 use super::node::{duration_within, size_within};
 use super::section::{Document, Section};
-use super::{Config, Http, Kafka, Mqtt, Role, defaults, names};
+use super::{Config, HostPort, Http, Kafka, Mqtt, Role, defaults, names};
 
 const LISTEN: &str = "expected an address with a port, such as \"127.0.0.1:1883\" or \"[::]:1883\" (host names cannot be listened on)";
 
@@ -106,11 +106,9 @@ pub(super) fn kafka(root: &Section<'_>) -> Kafka {
     let section = root.table("kafka");
     let kafka = Kafka {
         listen: listen(&section).unwrap_or(defaults::KAFKA_LISTEN),
-        advertise: section.parsed(
-            "advertise",
-            "expected a host and port that clients can reach, such as \"hub.plant.example:9092\"",
-            |text| names::host_port(text).filter(|address| address.port != 0),
-        ),
+        advertise: advertise(&section, "advertise"),
+        tls_listen: section.parsed("tls_listen", LISTEN, |text| text.parse().ok()),
+        tls_advertise: advertise(&section, "tls_advertise"),
         auto_create_topics: section
             .flag("auto_create_topics")
             .unwrap_or(defaults::KAFKA_AUTO_CREATE_TOPICS),
@@ -143,7 +141,28 @@ pub(super) fn kafka(root: &Section<'_>) -> Kafka {
             "expected `kafka.advertise` beside a listener on all addresses: clients need one address to come back to, such as advertise = \"hub.plant.example:9092\"",
         );
     }
+    let all = kafka.tls_listen.is_some_and(|at| at.ip().is_unspecified());
+    if all && !section.has("tls_advertise") {
+        section.mistake(
+            "tls_listen",
+            "expected `kafka.tls_advertise` beside a listener on all addresses: clients need one address to come back to, such as tls_advertise = \"hub.plant.example:9093\"",
+        );
+    }
+    if section.has("tls_advertise") && !section.has("tls_listen") {
+        section.mistake(
+            "tls_advertise",
+            "expected `kafka.tls_listen` beside it: only its clients are told",
+        );
+    }
     kafka
+}
+
+fn advertise(section: &Section<'_>, key: &'static str) -> Option<HostPort> {
+    section.parsed(
+        key,
+        "expected a host and port that clients can reach, such as \"hub.plant.example:9092\"",
+        |text| names::host_port(text).filter(|address| address.port != 0),
+    )
 }
 
 /// Reads `[http]`.
@@ -151,6 +170,7 @@ pub(super) fn http(root: &Section<'_>) -> Http {
     let section = root.table("http");
     let http = Http {
         listen: listen(&section).unwrap_or(defaults::HTTP_LISTEN),
+        tls_listen: section.parsed("tls_listen", LISTEN, |text| text.parse().ok()),
     };
     section.finish();
     http
@@ -224,6 +244,8 @@ impl Config {
                 "mqtt.websocket_tls_listen",
                 mqtt.and_then(|mqtt| mqtt.websocket_tls_listen),
             ),
+            ("kafka.tls_listen", self.kafka.tls_listen),
+            ("http.tls_listen", self.http.tls_listen),
         ];
         let listeners = listeners.into_iter();
         listeners.filter_map(|(key, at)| Some((key, at?))).collect()

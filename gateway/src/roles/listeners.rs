@@ -2,13 +2,16 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use forebay_broker::Advertised;
 use tokio::net::TcpListener;
 
 use super::NodeError;
 use super::secured::Secured;
 use super::supervision::Ports;
 use crate::config::{Config, defaults};
+use crate::http;
 use crate::mqtt;
 use crate::status::Listeners;
 use crate::tls::SecureListener;
@@ -16,8 +19,8 @@ use crate::tls::SecureListener;
 /// The listeners of a node, bound and not yet served.
 pub(super) struct Bound {
     pub(super) mqtt: Option<mqtt::Listeners>,
-    pub(super) kafka: TcpListener,
-    pub(super) http: TcpListener,
+    pub(super) kafka: forebay_broker::Listeners,
+    pub(super) http: http::Listeners,
     /// Where the Kafka listener really is, when it was told port 0.
     pub(super) kafka_address: SocketAddr,
     pub(super) secured: Secured,
@@ -48,6 +51,12 @@ pub(super) async fn bind(config: &Config) -> Result<Bound, NodeError> {
     let (websocket_tls, wss) = wss.unzip();
     let (kafka, kafka_address) = bind_one("kafka.listen", config.kafka.listen).await?;
     let (http, http_address) = bind_one("http.listen", config.http.listen).await?;
+    let kafkas = config.kafka.tls_listen;
+    let kafkas = bind_tls(config, &mut secured, "kafka.tls_listen", kafkas).await?;
+    let https = config.http.tls_listen;
+    let https = bind_tls(config, &mut secured, "http.tls_listen", https).await?;
+    let (kafka_tls, kafkas) = kafkas.unzip();
+    let (http_tls, https) = https.unzip();
     let mqtt_address = mqtt.as_ref().map(|(_, address)| *address);
     let websocket_address = websocket.as_ref().map(|(_, address)| *address);
     let websocket = websocket.map(|(listener, _)| listener);
@@ -58,8 +67,16 @@ pub(super) async fn bind(config: &Config) -> Result<Bound, NodeError> {
             tls,
             websocket_tls,
         }),
-        kafka,
-        http,
+        kafka: forebay_broker::Listeners {
+            plain: kafka,
+            secure: kafka_tls
+                .zip(kafkas)
+                .map(|(listener, bound)| (boxed(listener), advertised(config, bound))),
+        },
+        http: http::Listeners {
+            plain: http,
+            secure: http_tls,
+        },
         kafka_address,
         secured,
         ports: Ports {
@@ -68,7 +85,9 @@ pub(super) async fn bind(config: &Config) -> Result<Bound, NodeError> {
             mqtt_tls: mqtts.map(|address| address.port()),
             mqtt_websocket_tls: wss.map(|address| address.port()),
             kafka: kafka_address.port(),
+            kafka_tls: kafkas.map(|address| address.port()),
             http: http_address.port(),
+            http_tls: https.map(|address| address.port()),
         },
         addresses: Listeners {
             mqtt: mqtt_address.map(|address| address.to_string()),
@@ -76,7 +95,9 @@ pub(super) async fn bind(config: &Config) -> Result<Bound, NodeError> {
             mqtt_tls: mqtts.map(|address| address.to_string()),
             mqtt_websocket_tls: wss.map(|address| address.to_string()),
             kafka: kafka_address.to_string(),
+            kafka_tls: kafkas.map(|address| address.to_string()),
             http: http_address.to_string(),
+            http_tls: https.map(|address| address.to_string()),
         },
     })
 }
@@ -91,6 +112,19 @@ pub(super) fn bind_reason(error: &io::Error) -> String {
         }
         _ => error.to_string(),
     }
+}
+
+fn boxed(listener: SecureListener) -> Box<dyn forebay_broker::SecureListener> {
+    Box::new(listener)
+}
+
+/// Where clients of the TLS listener come back to.
+fn advertised(config: &Config, bound: SocketAddr) -> Arc<Advertised> {
+    let (host, port) = match &config.kafka.tls_advertise {
+        Some(advertise) => (advertise.host.clone(), advertise.port),
+        None => (bound.ip().to_string(), bound.port()),
+    };
+    Arc::new(Advertised { host, port })
 }
 
 /// Binds a listener for TLS, when there is to be one.

@@ -35,8 +35,14 @@ pub struct Ports {
     pub mqtt_websocket_tls: Option<u16>,
     /// The Kafka protocol server.
     pub kafka: u16,
+    /// The Kafka protocol server over TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kafka_tls: Option<u16>,
     /// The HTTP server.
     pub http: u16,
+    /// The HTTP server over TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_tls: Option<u16>,
 }
 
 impl Ports {
@@ -172,7 +178,9 @@ mod tests {
             mqtt_tls: None,
             mqtt_websocket_tls: None,
             kafka: 9092,
+            kafka_tls: None,
             http: 8080,
+            http_tls: None,
         };
         ports.write(dir.path()).expect("the directory is writable");
         let text = std::fs::read_to_string(dir.path().join("ports.json")).expect("it was written");

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use forebay_broker::{Arriving, Opened, Opening};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
@@ -125,6 +126,14 @@ impl SecureListener {
         Arc::clone(&self.door)
     }
 
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
     /// Waits for a connection. Nothing is lost when the future is dropped.
     ///
     /// # Errors
@@ -132,7 +141,28 @@ impl SecureListener {
     pub async fn accept(&self) -> io::Result<Accepted> {
         let place = self.door.admission.place().await;
         let (tcp, peer) = self.tcp.accept().await?;
+        // Messages are complete; waiting to fill a segment would only delay them.
+        if let Err(error) = tcp.set_nodelay(true) {
+            tracing::debug!(%error, "no TCP_NODELAY");
+        }
         Ok(Accepted { tcp, peer, place })
+    }
+}
+
+impl forebay_broker::SecureListener for SecureListener {
+    fn arrive(&self) -> Arriving<'_> {
+        Box::pin(async {
+            let accepted = self.accept().await?;
+            let (peer, door) = (accepted.peer, self.door());
+            let opening: Opening = Box::pin(async move {
+                let (stream, certificate) = door.open_tokio(accepted).await?;
+                Some(Opened {
+                    stream: Box::new(stream),
+                    certificate,
+                })
+            });
+            Ok((peer, opening))
+        })
     }
 }
 

@@ -183,3 +183,20 @@ pub fn http(address: &str, path: &str) -> String {
     tcp.read_to_string(&mut answer).unwrap();
     answer
 }
+
+/// One request and its answer.
+pub fn kafka<R: forebay_kafka::Request>(
+    stream: &mut (impl Read + Write),
+    request: &R,
+    version: i16,
+) -> R::Response {
+    let frame = forebay_kafka::encode_request(request, version, 7, Some("test")).unwrap();
+    stream.write_all(&frame).unwrap();
+    let mut len = [0; 4];
+    stream.read_exact(&mut len).unwrap();
+    let mut answer = vec![0; u32::from_be_bytes(len) as usize];
+    stream.read_exact(&mut answer).unwrap();
+    forebay_kafka::decode_response::<R>(answer.into(), version)
+        .unwrap()
+        .1
+}
