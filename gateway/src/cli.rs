@@ -12,6 +12,7 @@ pub mod moment;
 pub mod opcua;
 pub mod probe;
 pub mod query;
+pub mod reach;
 pub mod reload;
 pub mod status;
 pub mod tail;
@@ -26,8 +27,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::client::ClientError;
-use crate::config::{Config, ConfigError, HostPort, names};
+use crate::client::{ClientError, Endpoint};
+use crate::config::{Config, ConfigError};
 use crate::{demo, roles};
 
 /// A client command failed, or an audit found a difference.
@@ -143,8 +144,34 @@ pub struct DemoArgs {
 #[derive(Debug, Clone, Args)]
 pub struct BootstrapArgs {
     /// The Kafka address of the node
-    #[arg(long, short, value_name = "HOST:PORT", default_value = "127.0.0.1:9092", value_parser = parse_address)]
-    pub bootstrap: HostPort,
+    #[arg(long, short, value_name = "HOST:PORT", default_value = "127.0.0.1:9092", value_parser = reach::parse_kafka)]
+    bootstrap: reach::Address,
+    #[command(flatten)]
+    reach: reach::ReachArgs,
+}
+
+impl BootstrapArgs {
+    /// Where and how to connect.
+    pub fn endpoint(&self) -> Endpoint {
+        self.reach.endpoint(&self.bootstrap)
+    }
+}
+
+/// Which node a command asks over HTTP.
+#[derive(Debug, Clone, Args)]
+pub struct HttpArgs {
+    /// The HTTP address of the node
+    #[arg(long, value_name = "HOST:PORT", global = true, default_value = "127.0.0.1:8080", value_parser = reach::parse_http)]
+    http: reach::Address,
+    #[command(flatten)]
+    reach: reach::ReachArgs,
+}
+
+impl HttpArgs {
+    /// Where and how to connect.
+    pub fn endpoint(&self) -> Endpoint {
+        self.reach.endpoint(&self.http)
+    }
 }
 
 /// Why a command failed, in a sentence.
@@ -263,13 +290,6 @@ fn print_line(line: fmt::Arguments<'_>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::from(EXIT_FAILED),
     }
-}
-
-/// Parses `host:port`; a bare host gets the Kafka port.
-fn parse_address(text: &str) -> Result<HostPort, String> {
-    names::host_port(text)
-        .or_else(|| names::host_port(&format!("{text}:9092")))
-        .ok_or_else(|| "expected host:port, such as 127.0.0.1:9092".to_owned())
 }
 
 /// Prints a value as one line of JSON.

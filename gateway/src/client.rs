@@ -8,16 +8,21 @@
 pub mod records;
 pub mod topics;
 
+use std::fmt;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use forebay_kafka::{Request, decode_response, encode_request};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::config::HostPort;
+use crate::tls::ClientTls;
+use crate::tls::client::ClientTlsError;
+use forebay_uplink::driver::Stream;
 
 /// How the commands introduce themselves in the node's logs.
 const CLIENT_ID: &str = "forebay-cli";
@@ -34,10 +39,63 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// is beyond this is not a Kafka answer.
 const FRAME_BYTES_MAX: usize = 128 << 20;
 
+/// A node's address, and how it is spoken to.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// Where it listens.
+    pub address: HostPort,
+    /// How it is checked and what it is shown; `None` is plain TCP.
+    pub tls: Option<Arc<ClientTls>>,
+}
+
+impl From<&HostPort> for Endpoint {
+    fn from(address: &HostPort) -> Self {
+        Self {
+            address: address.clone(),
+            tls: None,
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
+impl Endpoint {
+    /// Connects. The caller bounds the time.
+    ///
+    /// # Errors
+    /// Nobody listens, or TLS does not come about; [`Self::explain`] knows that.
+    pub async fn open(&self) -> io::Result<Box<dyn Stream>> {
+        let host = self.address.host.as_str();
+        let tcp = TcpStream::connect((host, self.address.port)).await?;
+        // Requests are single small writes; waiting to join them helps nobody.
+        let _ = tcp.set_nodelay(true);
+        let Some(tls) = &self.tls else {
+            return Ok(Box::new(tcp));
+        };
+        let stream = tls.connect(host, &self.to_string(), tcp).await;
+        Ok(Box::new(stream.map_err(io::Error::other)?))
+    }
+
+    /// A sentence about a failure of TLS; `None` when it is another failure.
+    #[must_use]
+    pub fn explain(&self, error: &io::Error) -> Option<String> {
+        let tls = self.tls.as_ref()?;
+        let own = error
+            .get_ref()
+            .and_then(|cause| cause.downcast_ref::<ClientTlsError>());
+        let own = own.map(ToString::to_string);
+        own.or_else(|| tls.explain(&self.to_string(), error))
+    }
+}
+
 /// One connection to a node.
-#[derive(Debug)]
 pub struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
+    endpoint: Endpoint,
     address: String,
     correlation: i32,
 }
@@ -60,6 +118,12 @@ pub enum ClientError {
         address: String,
         /// What the system said.
         source: io::Error,
+    },
+    /// TLS did not come about.
+    #[error("{reason}")]
+    Tls {
+        /// Why, in a sentence.
+        reason: String,
     },
     /// The connection broke.
     #[error("the connection to {address} broke: {source}; is that a Kafka port?")]
@@ -97,15 +161,23 @@ pub enum ClientError {
     },
 }
 
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Client");
+        shown.field("address", &self.address);
+        shown.finish_non_exhaustive()
+    }
+}
+
 impl Client {
     /// Connects to a node.
     ///
     /// # Errors
     /// Nobody listens, the name is unknown, or the network does not answer.
-    pub async fn connect(address: &HostPort) -> Result<Self, ClientError> {
-        let shown = address.to_string();
-        let connect = TcpStream::connect((address.host.as_str(), address.port));
-        let stream = timeout(CONNECT_TIMEOUT, connect)
+    pub async fn connect(endpoint: impl Into<Endpoint>) -> Result<Self, ClientError> {
+        let endpoint = endpoint.into();
+        let shown = endpoint.to_string();
+        let stream = timeout(CONNECT_TIMEOUT, endpoint.open())
             .await
             .map_err(|_| ClientError::Silent {
                 address: shown.clone(),
@@ -115,15 +187,17 @@ impl Client {
                 io::ErrorKind::ConnectionRefused => ClientError::Refused {
                     address: shown.clone(),
                 },
-                _ => ClientError::Connect {
-                    address: shown.clone(),
-                    source,
+                _ => match endpoint.explain(&source) {
+                    Some(reason) => ClientError::Tls { reason },
+                    None => ClientError::Connect {
+                        address: shown.clone(),
+                        source,
+                    },
                 },
             })?;
-        // Requests are single small writes; waiting to join them helps nobody.
-        let _ = stream.set_nodelay(true);
         Ok(Self {
             stream,
+            endpoint,
             address: shown,
             correlation: 0,
         })
@@ -143,14 +217,18 @@ impl Client {
             .map_err(|error| self.protocol(error.to_string()))?;
         let exchange = async {
             self.stream.write_all(&frame).await?;
+            self.stream.flush().await?;
             read_frame(&mut self.stream).await
         };
         let answer = match timeout(ANSWER_TIMEOUT, exchange).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(source)) => {
-                return Err(ClientError::Broken {
-                    address: self.address.clone(),
-                    source,
+                return Err(match self.endpoint.explain(&source) {
+                    Some(reason) => ClientError::Tls { reason },
+                    None => ClientError::Broken {
+                        address: self.address.clone(),
+                        source,
+                    },
                 });
             }
             Err(_) => {
@@ -197,7 +275,7 @@ fn check(subject: &str, code: i16, message: Option<&str>) -> Result<(), ClientEr
     })
 }
 
-async fn read_frame(stream: &mut TcpStream) -> io::Result<Bytes> {
+async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Bytes> {
     let length = stream.read_i32().await?;
     let length = usize::try_from(length)
         .ok()

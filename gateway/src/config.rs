@@ -47,7 +47,7 @@ pub use query::{Beginning, Query, late_topic};
 use section::Document;
 pub use sparkplug::Sparkplug;
 pub use tags::WriteLimits;
-pub use tls::{ClientCertificates, Tls};
+pub use tls::{ClientCertificates, ClientTls, SYSTEM_AUTHORITIES, Tls};
 
 /// A whole configuration, resolved.
 #[derive(Debug, Clone, PartialEq)]
@@ -259,6 +259,8 @@ pub struct Uplink {
     pub topics: Vec<UplinkTopic>,
     /// Bytes per second at most. `None`: as fast as the link goes.
     pub max_rate: Option<u64>,
+    /// How the hub is checked, and what it is shown. `None`: plain TCP.
+    pub tls: Option<ClientTls>,
 }
 
 /// One element of `uplink.topics`.

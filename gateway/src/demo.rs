@@ -327,7 +327,7 @@ impl View {
 
     /// Alerts that are new. The picture goes on without them.
     async fn find(&mut self, seconds: u64, link_up: bool) -> Vec<Finding> {
-        let alerts = crate::cli::alerts::fetch(&self.gateway_http).await;
+        let alerts = crate::cli::alerts::fetch(&(&self.gateway_http).into()).await;
         let found = alerts.unwrap_or_default();
         let found = found
             .iter()
@@ -358,7 +358,9 @@ impl View {
     }
 
     async fn bridge(&self) -> Option<BridgeStatus> {
-        let status = crate::cli::status::fetch(&self.gateway_http).await.ok()?;
+        let status = crate::cli::status::fetch(&(&self.gateway_http).into())
+            .await
+            .ok()?;
         let mut devices = status.get("devices")?.as_array()?.iter();
         let bridge = devices.find(|device| device["name"] == broker::BRIDGE)?;
         BridgeStatus::deserialize(bridge).ok()
@@ -415,7 +417,9 @@ impl View {
 
     /// The gateway's own estimate; the picture goes on without it.
     async fn buffer_hours(&self) -> Option<f64> {
-        let status = crate::cli::status::fetch(&self.gateway_http).await.ok()?;
+        let status = crate::cli::status::fetch(&(&self.gateway_http).into())
+            .await
+            .ok()?;
         status.pointer("/uplink/hours_of_buffer_left")?.as_f64()
     }
 }

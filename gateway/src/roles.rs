@@ -26,7 +26,7 @@ use forebay_broker::{Broker, BrokerConfig};
 use forebay_records::Compression;
 use forebay_storage::disk::RealDisk;
 use forebay_storage::{OpenError, RecoveryReport, Storage};
-use forebay_uplink::driver::DEFAULT_BATCH_BYTES;
+use forebay_uplink::driver::{DEFAULT_BATCH_BYTES, Secure};
 use forebay_uplink::{TopicRule, Uplink, UplinkConfig};
 use sd_notify::NotifyState;
 use tokio::runtime::Runtime;
@@ -42,6 +42,7 @@ use crate::http::figures::Figures;
 use crate::logs;
 use crate::queries::ALERTS_TOPIC;
 use crate::status::Listeners;
+use crate::tls::ClientTls;
 use identity::{Identity, IdentityError};
 use listeners::{bind, bind_reason};
 use node::Node;
@@ -237,7 +238,7 @@ async fn serve(
     let mut requests = StopRequests::listen(stop_on_stdin_close).map_err(signals)?;
     let reloads = ReloadRequests::listen().map_err(signals)?;
     let mut bound = bind(config).await?;
-    let secured = std::mem::take(&mut bound.secured);
+    let mut secured = std::mem::take(&mut bound.secured);
     let (stop, stopped) = watch::channel(false);
     let mut servers = Servers::new();
     // What may end early, and ends with the node.
@@ -261,7 +262,11 @@ async fn serve(
     let devices = intake.as_ref().map(|intake| Arc::clone(&intake.devices));
     let mut uplink = None;
     if let Some(link) = &config.uplink {
-        let made = Arc::new(new_uplink(config, link, storage, identity)?);
+        let tls = link.tls.clone().map(ClientTls::new);
+        secured
+            .clients
+            .extend(tls.clone().map(|tls| ("uplink".to_owned(), tls)));
+        let made = Arc::new(new_uplink(config, link, tls, storage, identity)?);
         uplink = Some(Arc::clone(&made));
         let stopped = stopped.clone();
         servers.spawn(async move {
@@ -297,6 +302,7 @@ async fn serve(
     );
     servers.spawn(async move { ("HTTP server", server.await) });
     helpers.spawn(watchdog(storage.clone()));
+    helpers.spawn(secured.clone().warn());
     if let Some(tls) = secured.tls {
         helpers.spawn(tls.watch());
     }
@@ -417,6 +423,7 @@ fn topic_rules(link: &config::Uplink) -> Vec<TopicRule> {
 fn new_uplink(
     config: &Config,
     link: &config::Uplink,
+    tls: Option<Arc<ClientTls>>,
     storage: &Storage,
     identity: Identity,
 ) -> Result<Uplink, NodeError> {
@@ -431,6 +438,7 @@ fn new_uplink(
         incarnation: identity.bytes(),
         retention_bytes: config.storage.retention.size,
         keep_free: config.storage.retention.keep_free,
+        secure: tls.map(|tls| tls as Arc<dyn Secure>),
     };
     Uplink::new(storage.clone(), settings).map_err(|error| NodeError::part("uplink")(&error))
 }

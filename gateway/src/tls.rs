@@ -13,6 +13,7 @@
 mod admission;
 pub mod authority;
 pub mod certificate;
+pub mod client;
 mod listener;
 pub mod material;
 pub mod server;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
+pub use client::ClientTls;
 pub use forebay_broker::ClientCertificate;
 pub use listener::{Accepted, Door, HandshakeCounts, SecureListener};
 pub use server::ServerTls;

@@ -251,3 +251,73 @@ fn http_answers_over_tls_and_plain_beside_it() {
     assert!(client::http(&node.address("http"), "/healthz").ends_with("ok\n"));
     assert_eq!(node.terminate().code(), Some(0));
 }
+
+#[test]
+fn a_gateway_forwards_over_tls_and_commands_reach_both() {
+    let dir = Dir::new();
+    let own = dir.issue("gateway-1", Purpose::Client);
+    dir.write("own.crt", &own.certificate);
+    dir.write("own.key", &own.key);
+    let [hub_dir, gateway_dir] = ["h", "g"].map(|name| dir.path().join(name));
+    std::fs::create_dir(&hub_dir).unwrap();
+    std::fs::create_dir(&gateway_dir).unwrap();
+    let tls = "[tls]\ncertificate = \"../server.crt\"\nkey = \"../server.key\"\nclient_ca = \"../ca.crt\"\nclient_certificates = \"required\"\n";
+    let listen = "tls_listen = \"127.0.0.1:0\"";
+    let hub = Running::listening(&hub_dir, "broker", ["", listen, listen], tls);
+    let uplink = format!(
+        "[uplink]\nbootstrap = [{:?}]\ntls = {{ ca = \"../ca.crt\", certificate = \"../own.crt\", key = \"../own.key\", server_name = \"hub\" }}\n",
+        hub.address("kafka_tls")
+    );
+    let gateway = Running::start(&gateway_dir, "gateway", &uplink);
+    let publisher = std::net::TcpStream::connect(gateway.address("mqtt")).unwrap();
+    client::publish_plain(publisher, 10);
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let reach = |more: &[&str]| {
+        let files = [
+            "--ca",
+            &path("ca.crt"),
+            "--cert",
+            &path("own.crt"),
+            "--key",
+            &path("own.key"),
+        ];
+        forebay(&[more, &files].concat())
+    };
+    let address = format!("tls://{}", hub.address("kafka_tls"));
+    let deadline = SystemTime::now() + client::LIMIT;
+    loop {
+        let output = reach(&[
+            "tail",
+            "test.readings",
+            "--from",
+            "earliest",
+            "--bootstrap",
+            &address,
+        ]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() && text.lines().count() == 10 {
+            break;
+        }
+        assert!(SystemTime::now() < deadline, "{output:?}");
+    }
+    let https = format!("tls://{}", hub.address("http_tls"));
+    let output = reach(&["status", "--http", &https]);
+    assert!(output.status.success(), "{output:?}");
+    // Without the certificate there is a sentence about it.
+    let output = forebay(&["status", "--http", &https, "--ca", &path("ca.crt")]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("asks for a client certificate"), "{said}");
+    // The uplink brings its report up to date each second.
+    let status = loop {
+        let status = status(&gateway);
+        if status["uplink"]["connected"] == true {
+            break status;
+        }
+        assert!(SystemTime::now() < deadline, "{status}");
+    };
+    let own = &status["tls"]["certificates"][0];
+    assert_eq!(
+        (&own["role"], &own["subject"]),
+        (&"uplink".into(), &"CN=gateway-1".into())
+    );
+}

@@ -10,6 +10,7 @@ mod exchange;
 mod handshake;
 mod report;
 mod runner;
+mod secure;
 mod session;
 mod source;
 
@@ -20,6 +21,8 @@ use forebay_storage::{AppendError, Storage, Ticket, Transaction};
 use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::watch;
+
+pub use secure::{Secure, Securing, Stream};
 
 use crate::rules::TopicRule;
 use crate::state::{self, PartitionState};
@@ -54,6 +57,8 @@ pub struct UplinkConfig {
     pub retention_bytes: Option<u64>,
     /// Bytes of the disk that the log leaves free, for the same estimate.
     pub keep_free: u64,
+    /// What lies between TCP and the Kafka protocol; `None` is nothing.
+    pub secure: Option<Arc<dyn Secure>>,
 }
 
 /// Why an [`UplinkConfig`] is refused.

@@ -4,9 +4,9 @@ use std::io::{self, Write};
 
 use clap::{Args, Subcommand};
 
-use super::http::{ask, parse_http_address, send};
-use super::{CommandError, moment, print_json};
-use crate::config::HostPort;
+use super::http::{ask, send};
+use super::{CommandError, HttpArgs, moment, print_json};
+use crate::client::Endpoint;
 use crate::status::AlertStatus;
 
 /// Arguments of `alerts`.
@@ -21,9 +21,8 @@ acknowledged it.")]
 pub struct AlertsArgs {
     #[command(subcommand)]
     command: Option<AlertsCommand>,
-    /// The HTTP address of the node
-    #[arg(long, value_name = "HOST:PORT", global = true, default_value = "127.0.0.1:8080", value_parser = parse_http_address)]
-    http: HostPort,
+    #[command(flatten)]
+    node: HttpArgs,
     /// Print the node's answer as it is
     #[arg(long, global = true)]
     json: bool,
@@ -59,8 +58,8 @@ pub async fn execute(args: AlertsArgs) -> Result<bool, CommandError> {
         };
         let body = serde_json::json!({ "id": id, "by": by }).to_string();
         let path = "/api/v1/alerts/acknowledge";
-        let answer = send(&args.http, "POST", path, &body).await?;
-        let body = answer.success(&args.http)?;
+        let answer = send(&args.node.endpoint(), "POST", path, &body).await?;
+        let body = answer.success(&args.node.endpoint())?;
         let mut out = io::stdout().lock();
         match args.json {
             true => out.write_all(&[&body[..], b"\n"].concat())?,
@@ -68,7 +67,7 @@ pub async fn execute(args: AlertsArgs) -> Result<bool, CommandError> {
         }
         return Ok(true);
     }
-    let alerts = fetch(&args.http).await?;
+    let alerts = fetch(&args.node.endpoint()).await?;
     if args.json {
         print_json(&alerts)?;
     } else {
@@ -81,7 +80,7 @@ pub async fn execute(args: AlertsArgs) -> Result<bool, CommandError> {
 ///
 /// # Errors
 /// The node does not answer, or what answers is not a node.
-pub async fn fetch(address: &HostPort) -> Result<Vec<AlertStatus>, CommandError> {
+pub async fn fetch(address: &Endpoint) -> Result<Vec<AlertStatus>, CommandError> {
     let answer = ask(address, "GET", "/api/v1/alerts").await?;
     serde_json::from_slice(&answer.success(address)?).map_err(|_| {
         CommandError::Usage(format!("{address} does not answer as a forebay node does"))

@@ -13,11 +13,11 @@ use std::io::{self, Write};
 use clap::Args;
 use serde::Serialize;
 
-use super::{CommandError, parse_address, print_json};
+use super::{CommandError, print_json, reach};
 use crate::client::Client;
 use crate::client::records::Walk;
 use crate::client::topics::{PartitionSummary, TopicSummary};
-use crate::config::{HostPort, names};
+use crate::config::names;
 use compare::{Comparison, Side};
 
 pub use compare::{Finding, FindingKind};
@@ -32,11 +32,13 @@ Exit code 1: there is a gap, a duplicate or a difference. Records that are not
 yet at the hub are counted as pending, which is no finding.")]
 pub struct AuditArgs {
     /// The Kafka address of the gateway
-    #[arg(long, value_name = "HOST:PORT", value_parser = parse_address)]
-    gateway: HostPort,
+    #[arg(long, value_name = "HOST:PORT", value_parser = reach::parse_kafka)]
+    gateway: reach::Address,
     /// The Kafka address of the hub
-    #[arg(long, value_name = "HOST:PORT", value_parser = parse_address)]
-    hub: HostPort,
+    #[arg(long, value_name = "HOST:PORT", value_parser = reach::parse_kafka)]
+    hub: reach::Address,
+    #[command(flatten)]
+    reach: reach::ReachArgs,
     /// The site of the gateway; found by the hub's topic names when left out
     #[arg(long)]
     site: Option<String>,
@@ -93,8 +95,8 @@ pub struct PartitionAudit {
 /// # Errors
 /// A node does not answer.
 pub async fn execute(args: AuditArgs) -> Result<bool, CommandError> {
-    let mut gateway = Client::connect(&args.gateway).await?;
-    let mut hub = Client::connect(&args.hub).await?;
+    let mut gateway = Client::connect(args.reach.endpoint(&args.gateway)).await?;
+    let mut hub = Client::connect(args.reach.endpoint(&args.hub)).await?;
     let named = args.topic.as_deref().map(|topic| [topic]);
     let sources = gateway
         .topics(named.as_ref().map(<[&str; 1]>::as_slice))

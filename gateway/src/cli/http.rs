@@ -4,11 +4,10 @@ use std::io;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::CommandError;
-use crate::config::{HostPort, names};
+use crate::client::Endpoint;
 
 /// The node answers from memory, and a reload waits for devices to stop; more
 /// than this means that it hangs.
@@ -41,7 +40,7 @@ impl Answer {
     ///
     /// # Errors
     /// Any other answer, with its words.
-    pub fn success(self, address: &HostPort) -> Result<Vec<u8>, CommandError> {
+    pub fn success(self, address: &Endpoint) -> Result<Vec<u8>, CommandError> {
         if self.code == 200 {
             return Ok(self.body);
         }
@@ -56,7 +55,7 @@ impl Answer {
 ///
 /// # Errors
 /// Nobody answers in HTTP.
-pub async fn ask(address: &HostPort, method: &str, path: &str) -> Result<Answer, CommandError> {
+pub async fn ask(address: &Endpoint, method: &str, path: &str) -> Result<Answer, CommandError> {
     send(address, method, path, "").await
 }
 
@@ -65,19 +64,20 @@ pub async fn ask(address: &HostPort, method: &str, path: &str) -> Result<Answer,
 /// # Errors
 /// Nobody answers in HTTP.
 pub async fn send(
-    address: &HostPort,
+    address: &Endpoint,
     method: &str,
     path: &str,
     body: &str,
 ) -> Result<Answer, CommandError> {
     let exchange = async {
-        let mut stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
+        let mut stream = address.open().await?;
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()
         );
         stream.write_all(request.as_bytes()).await?;
+        stream.flush().await?;
         let mut answer = Vec::new();
         stream
             .take(ANSWER_BYTES_MAX)
@@ -93,9 +93,11 @@ pub async fn send(
             )));
         }
         Ok(Err(error)) => {
-            return Err(CommandError::Usage(format!(
-                "cannot ask {address}: {error}"
-            )));
+            return Err(CommandError::Usage(
+                address
+                    .explain(&error)
+                    .unwrap_or_else(|| format!("cannot ask {address}: {error}")),
+            ));
         }
         Err(_) => {
             return Err(CommandError::Usage(format!(
@@ -108,16 +110,10 @@ pub async fn send(
         .ok_or_else(|| CommandError::Usage(format!("{address} does not answer in HTTP")))
 }
 
-/// Parses `host:port`; a bare host gets the HTTP port.
-pub fn parse_http_address(text: &str) -> Result<HostPort, String> {
-    names::host_port(text)
-        .or_else(|| names::host_port(&format!("{text}:8080")))
-        .ok_or_else(|| "expected host:port, such as 127.0.0.1:8080".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::HostPort;
 
     #[test]
     fn an_answer_has_a_code_and_a_body() {
@@ -126,10 +122,10 @@ mod tests {
             (answer.code, answer.body.as_slice()),
             (200, b"{}".as_slice())
         );
-        let address = HostPort {
+        let address = Endpoint::from(&HostPort {
             host: "hub".to_owned(),
             port: 8080,
-        };
+        });
         let refused = Answer::parse(b"HTTP/1.1 503 no\r\n\r\nstopping\n").unwrap();
         let error = refused.success(&address).unwrap_err();
         assert_eq!(error.to_string(), "hub:8080 answered 503: stopping");

@@ -93,7 +93,7 @@ pub async fn execute(args: QueryArgs) -> Result<bool, CommandError> {
     }
     let from = bound("--from", &args.from)?;
     let to = bound("--to", &args.to)?;
-    let client = Client::connect(&args.node.bootstrap).await?;
+    let client = Client::connect(args.node.endpoint()).await?;
     let reading = Reading::open(client, &mut plan, from, to).await?;
     let name = plan.name.clone().unwrap_or(text.name);
     let style = match (args.json, args.csv) {

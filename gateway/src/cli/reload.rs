@@ -4,9 +4,8 @@ use std::io::{self, Write};
 
 use clap::Args;
 
-use super::http::{ask, parse_http_address};
-use super::{CommandError, print_json};
-use crate::config::HostPort;
+use super::http::ask;
+use super::{CommandError, HttpArgs, print_json};
 use crate::status::ReloadReport;
 
 /// Arguments of `reload`.
@@ -18,9 +17,8 @@ Works on the machine of the node only. SIGHUP does the same and logs the answer.
 Devices whose sections have not changed do not notice. A file with mistakes
 changes nothing: exit code 1, all mistakes are printed.")]
 pub struct ReloadArgs {
-    /// The HTTP address of the node
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080", value_parser = parse_http_address)]
-    http: HostPort,
+    #[command(flatten)]
+    node: HttpArgs,
     /// Print the node's answer as it is
     #[arg(long)]
     json: bool,
@@ -31,13 +29,16 @@ pub struct ReloadArgs {
 /// # Errors
 /// The node does not answer.
 pub async fn execute(args: ReloadArgs) -> Result<bool, CommandError> {
-    let answer = ask(&args.http, "POST", "/api/v1/reload").await?;
+    let answer = ask(&args.node.endpoint(), "POST", "/api/v1/reload").await?;
     let report: ReloadReport = match serde_json::from_slice(&answer.body) {
         Ok(report) => report,
         Err(_) => {
             // The words of a refusal, such as that of another machine.
-            answer.success(&args.http)?;
-            let sentence = format!("{} does not answer as a forebay node does", args.http);
+            answer.success(&args.node.endpoint())?;
+            let sentence = format!(
+                "{} does not answer as a forebay node does",
+                args.node.endpoint()
+            );
             return Err(CommandError::Usage(sentence));
         }
     };

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::http::{ask, parse_http_address};
-use super::{CommandError, print_json};
-use crate::config::HostPort;
+use super::http::ask;
+use super::{CommandError, HttpArgs, print_json};
+use crate::client::Endpoint;
 use crate::config::quantity::{show_duration, show_size};
 use crate::status::{DeviceStatus, QueryStatus, StatusReport, UplinkReport};
 
@@ -17,9 +17,8 @@ use crate::status::{DeviceStatus, QueryStatus, StatusReport, UplinkReport};
   forebay status
   forebay status --http hub:8080 --json | jq .uplink.lag_records")]
 pub struct StatusArgs {
-    /// The HTTP address of the node
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080", value_parser = parse_http_address)]
-    http: HostPort,
+    #[command(flatten)]
+    node: HttpArgs,
     /// Print the node's answer as it is
     #[arg(long)]
     json: bool,
@@ -30,13 +29,13 @@ pub struct StatusArgs {
 /// # Errors
 /// The node does not answer.
 pub async fn execute(args: StatusArgs) -> Result<bool, CommandError> {
-    let answer = fetch(&args.http).await?;
+    let answer = fetch(&args.node.endpoint()).await?;
     if args.json {
         print_json(&answer)?;
         return Ok(true);
     }
     let report: StatusReport = serde_json::from_value(answer)
-        .map_err(|error| CommandError::Usage(not_a_node(&args.http, &error)))?;
+        .map_err(|error| CommandError::Usage(not_a_node(&args.node.endpoint(), &error)))?;
     io::stdout().lock().write_all(render(&report).as_bytes())?;
     Ok(true)
 }
@@ -239,13 +238,13 @@ fn render_topics(report: &StatusReport, lines: &mut Vec<String>) {
 ///
 /// # Errors
 /// The node does not answer, or what answers is not a node.
-pub async fn fetch(address: &HostPort) -> Result<serde_json::Value, CommandError> {
+pub async fn fetch(address: &Endpoint) -> Result<serde_json::Value, CommandError> {
     let answer = ask(address, "GET", "/api/v1/status").await?;
     let body = answer.success(address)?;
     serde_json::from_slice(&body).map_err(|error| CommandError::Usage(not_a_node(address, &error)))
 }
 
-fn not_a_node(address: &HostPort, error: &serde_json::Error) -> String {
+fn not_a_node(address: &Endpoint, error: &serde_json::Error) -> String {
     format!("{address} does not answer as a forebay node does: {error}")
 }
 

@@ -79,7 +79,7 @@ struct Line<'a> {
 /// There is no such topic, the offset is outside the log, or the node does
 /// not answer.
 pub async fn execute(args: TailArgs) -> Result<bool, CommandError> {
-    let mut client = Client::connect(&args.node.bootstrap).await?;
+    let mut client = Client::connect(args.node.endpoint()).await?;
     let (_, all) = client
         .metadata(Some(&[&args.topic]))
         .await?

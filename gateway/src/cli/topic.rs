@@ -110,7 +110,7 @@ pub async fn execute(command: TopicCommand) -> Result<bool, CommandError> {
         TopicCommand::List(args) => list(args).await,
         TopicCommand::Describe(args) => describe(args).await,
         TopicCommand::Create(args) => {
-            let mut client = Client::connect(&args.node.bootstrap).await?;
+            let mut client = Client::connect(args.node.endpoint()).await?;
             client
                 .create_topic(&args.topic, args.partitions, &args.set)
                 .await?;
@@ -123,7 +123,7 @@ pub async fn execute(command: TopicCommand) -> Result<bool, CommandError> {
             Ok(true)
         }
         TopicCommand::Delete(args) => {
-            let mut client = Client::connect(&args.node.bootstrap).await?;
+            let mut client = Client::connect(args.node.endpoint()).await?;
             client.delete_topic(&args.topic).await?;
             writeln!(io::stdout(), "deleted {}", args.topic)?;
             Ok(true)
@@ -133,7 +133,7 @@ pub async fn execute(command: TopicCommand) -> Result<bool, CommandError> {
 }
 
 async fn list(args: ListArgs) -> Result<bool, CommandError> {
-    let mut client = Client::connect(&args.node.bootstrap).await?;
+    let mut client = Client::connect(args.node.endpoint()).await?;
     let topics = client.topics(None).await?;
     if args.json {
         print_json(&topics)?;
@@ -162,7 +162,7 @@ async fn list(args: ListArgs) -> Result<bool, CommandError> {
 }
 
 async fn describe(args: DescribeArgs) -> Result<bool, CommandError> {
-    let mut client = Client::connect(&args.node.bootstrap).await?;
+    let mut client = Client::connect(args.node.endpoint()).await?;
     let topic = client
         .topics(Some(&[&args.topic]))
         .await?
@@ -204,7 +204,7 @@ async fn alter(args: AlterArgs) -> Result<bool, CommandError> {
             "nothing to alter: give --partitions, --set or --unset".to_owned(),
         ));
     }
-    let mut client = Client::connect(&args.node.bootstrap).await?;
+    let mut client = Client::connect(args.node.endpoint()).await?;
     let mut settings: Vec<(String, Option<String>)> = Vec::new();
     settings.extend(
         args.set

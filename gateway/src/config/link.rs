@@ -3,6 +3,7 @@
 use super::names::{check_filter, check_key, check_site, check_topic, host_port};
 use super::quantity::rate;
 use super::section::Section;
+use super::tls::client_tls;
 use super::{Durability, Route, Uplink, UplinkTopic, defaults};
 
 /// Reads every `[[route]]` and closes the list with the default route. The
@@ -141,6 +142,7 @@ pub(super) fn uplink(root: &Section<'_>, node_name: Option<&str>) -> Option<Upli
                 })
         },
     );
+    let tls = client_tls(&section);
     section.finish();
     if !section.is_present() {
         return None;
@@ -152,6 +154,7 @@ pub(super) fn uplink(root: &Section<'_>, node_name: Option<&str>) -> Option<Upli
         site: site.or_else(|| node_name.map(str::to_owned))?,
         topics,
         max_rate: max_rate.flatten(),
+        tls,
     })
 }
 

@@ -183,7 +183,7 @@ fn the_shipped_file_and_the_reference_know_every_key() {
         enabled allow max_expiry security allow_none check_hostname identity publishing_interval \
         sampling_interval queue_size server_deadband timestamp session_timeout batch nodes id browse \
         exclude max_nodes max_depth file from memory format level \
-        tls_listen tls_advertise websocket_tls_listen certificate client_ca client_certificates";
+        tls_listen tls_advertise websocket_tls_listen certificate client_ca client_certificates tls ca server_name";
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let file = std::fs::read_to_string(root.join("config/gateway.toml")).expect("the file exists");
     let reference =

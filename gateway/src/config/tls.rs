@@ -1,7 +1,7 @@
 //! `[tls]`: the node's own certificate, and the tables by which its clients
 //! check others.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::section::Section;
@@ -114,3 +114,59 @@ fn authorities(section: &Section<'_>, key: &'static str) -> Option<PathBuf> {
         Ok(file)
     })
 }
+
+/// The authorities that Debian's package ca-certificates keeps.
+pub const SYSTEM_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// `tls = { ... }` of a connection that the node opens.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientTls {
+    /// The file of the authorities that are believed. `None`: those of the
+    /// system.
+    pub ca: Option<PathBuf>,
+    /// The file of the own certificate, when there is one.
+    pub certificate: Option<PathBuf>,
+    /// The file of its key.
+    pub key: Option<PathBuf>,
+    /// The name that the certificate of the other side is for. `None`: the host
+    /// that is connected to.
+    pub server_name: Option<String>,
+}
+
+/// Reads the table `tls` of a section. An empty one asks for TLS with the
+/// authorities of the system.
+pub(super) fn client_tls(of: &Section<'_>) -> Option<ClientTls> {
+    let section = of.table("tls");
+    let has_pair = section.has("certificate") || section.has("key");
+    let pair = pair(&section);
+    let ca = authorities(&section, "ca");
+    let server_name = section.text("server_name", NAME, |text| {
+        rustls::pki_types::ServerName::try_from(text)
+            .map(|_| text.to_owned())
+            .map_err(|_| NAME.to_owned())
+    });
+    section.finish();
+    if !section.is_present() {
+        return None;
+    }
+    if has_pair {
+        section.missing("certificate", CERTIFICATE);
+        section.missing("key", KEY);
+    }
+    if !section.has("ca") && material::authorities(Path::new(SYSTEM_AUTHORITIES)).is_err() {
+        of.mistake(
+            "tls",
+            format!("expected `ca`: this machine has no authorities in {SYSTEM_AUTHORITIES} (Debian: package ca-certificates)"),
+        );
+    }
+    let (certificate, key) = pair.unzip();
+    Some(ClientTls {
+        ca,
+        certificate,
+        key,
+        server_name,
+    })
+}
+
+const NAME: &str =
+    "expected the host name that the certificate is for, such as \"hub.plant.example\"";

@@ -20,9 +20,6 @@ use crate::config::{ClientCertificates, Tls};
 /// written completely, so a renewal is in force within twice this time.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often a certificate that ends soon is logged.
-const EXPIRY_INTERVAL: Duration = Duration::from_secs(24 * 3600);
-
 /// Tickets that a TLS 1.3 client is given. One suffices for a device, which has
 /// one connection, and each costs a client certificate's length on the wire.
 const TICKETS: usize = 1;
@@ -121,18 +118,12 @@ impl ServerTls {
         }
     }
 
-    /// Looks at the files for as long as it is polled, and warns of an end that
-    /// comes near.
+    /// Looks at the files for as long as it is polled.
     pub async fn watch(self: Arc<Self>) {
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         let mut seen = self.current.read().fingerprint.clone();
-        let mut warned: Option<tokio::time::Instant> = None;
         loop {
-            let now = look.tick().await;
-            if warned.is_none_or(|at| now - at >= EXPIRY_INTERVAL) {
-                warned = Some(now);
-                self.warn(SystemTime::now());
-            }
+            look.tick().await;
             let files = self.current.read().files.clone();
             let looking = tokio::task::spawn_blocking(move || {
                 let found = fingerprint(&files);
@@ -147,27 +138,17 @@ impl ServerTls {
                 let tls = Arc::clone(&self);
                 // What it did is in the log.
                 let _ = tokio::task::spawn_blocking(move || tls.reload(&files)).await;
-                warned = None;
             }
-        }
-    }
-
-    fn warn(&self, now: SystemTime) {
-        for alarm in self.alarms(now) {
-            tracing::warn!("{alarm}");
         }
     }
 
     /// What needs a person.
     pub fn alarms(&self, now: SystemTime) -> Vec<String> {
         let current = self.current.read();
-        let expiring = current.certificates.iter().filter_map(|watched| {
-            let alarm = watched.facts.expiry_alarm(now)?;
-            Some(format!(
-                "the certificate {} ({}) {alarm}",
-                watched.file, watched.facts.subject
-            ))
-        });
+        let expiring = current
+            .certificates
+            .iter()
+            .filter_map(|watched| watched.expiry_alarm(now));
         let problem = current.problem.iter();
         let problem = problem.map(|problem| format!("the certificate was not taken up: {problem}"));
         expiring.chain(problem).collect()
@@ -183,6 +164,15 @@ impl Watched {
             file: file.display().to_string(),
             facts: facts.min_by_key(|facts| facts.not_after)?,
         })
+    }
+
+    /// What is to be said about its end.
+    pub fn expiry_alarm(&self, now: SystemTime) -> Option<String> {
+        let alarm = self.facts.expiry_alarm(now)?;
+        Some(format!(
+            "the certificate {} ({}) {alarm}",
+            self.file, self.facts.subject
+        ))
     }
 
     /// Until when it counts, in seconds since the Unix epoch.

@@ -366,3 +366,94 @@ fn a_wrong_file_is_named_with_what_is_in_it() {
     assert!(Authority::open(&ca.certificate, &client.key).is_err());
     assert!(!format!("{client:?}").contains("PRIVATE"));
 }
+
+#[tokio::test]
+async fn what_is_wrong_with_a_server_is_told_in_words() {
+    let fixture = fixture().await;
+    let ca = fixture.files.client_ca.clone().unwrap();
+    let settings = |ca: &Path, server_name: Option<&str>| crate::config::ClientTls {
+        ca: Some(ca.to_path_buf()),
+        server_name: server_name.map(str::to_owned),
+        ..crate::config::ClientTls::default()
+    };
+    let address = format!("127.0.0.1:{}", fixture.port);
+    let connect = async |settings| {
+        let tcp = TcpStream::connect(&address).await.unwrap();
+        let tls = ClientTls::new(settings);
+        let connected = tls.connect("127.0.0.1", &address, tcp).await;
+        connected.map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!(connect(settings(&ca, None)).await, Ok(()));
+    assert_eq!(connect(settings(&ca, Some("hub"))).await, Ok(()));
+    assert_eq!(
+        connect(settings(&ca, Some("other"))).await,
+        Err(format!(
+            "the certificate of {address} is for hub, 127.0.0.1, expected other"
+        ))
+    );
+    let (_, unknown) = Authority::create("Unknown CA", SystemTime::now()).unwrap();
+    let file = ca.with_file_name("unknown.crt");
+    std::fs::write(&file, unknown.certificate).unwrap();
+    assert_eq!(
+        connect(settings(&file, None)).await,
+        Err(format!(
+            "the certificate of {address} was signed by nobody in {}",
+            file.display()
+        ))
+    );
+    // A server that does not speak TLS.
+    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let plain_address = plain.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        let (mut tcp, _) = plain.accept().await.unwrap();
+        tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .await
+            .unwrap();
+        let _ = tcp.read_to_end(&mut Vec::new()).await;
+    });
+    let tcp = TcpStream::connect(&plain_address).await.unwrap();
+    let tls = ClientTls::new(settings(&ca, None));
+    let error = tls
+        .connect("127.0.0.1", &plain_address, tcp)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("{plain_address} does not answer in TLS; is that its TLS port?")
+    );
+}
+
+#[tokio::test]
+async fn a_client_uses_a_renewed_file_with_its_next_connection() {
+    let fixture = fixture().await;
+    let dir = fixture.files.certificate.parent().unwrap();
+    let press = issue(&fixture.authority, "press-1", Purpose::Client);
+    std::fs::write(dir.join("client.crt"), &press.certificate).unwrap();
+    std::fs::write(dir.join("client.key"), &press.key).unwrap();
+    let tls = ClientTls::new(crate::config::ClientTls {
+        ca: fixture.files.client_ca.clone(),
+        certificate: Some(dir.join("client.crt")),
+        key: Some(dir.join("client.key")),
+        server_name: None,
+    });
+    let subject = async |config: Arc<ClientConfig>| {
+        fixture
+            .subject(&TlsConnector::from(config))
+            .await
+            .unwrap()
+            .0
+    };
+    let first = tls.config().unwrap();
+    assert_eq!(subject(Arc::clone(&first)).await, "CN=press-1");
+    assert!(Arc::ptr_eq(&first, &tls.config().unwrap()));
+    let renewed = issue(&fixture.authority, "press-1-renewed", Purpose::Client);
+    std::fs::write(dir.join("new.crt"), &renewed.certificate).unwrap();
+    std::fs::write(dir.join("new.key"), &renewed.key).unwrap();
+    std::fs::rename(dir.join("new.crt"), dir.join("client.crt")).unwrap();
+    std::fs::rename(dir.join("new.key"), dir.join("client.key")).unwrap();
+    assert_eq!(subject(tls.config().unwrap()).await, "CN=press-1-renewed");
+    assert_eq!(
+        tls.watched("uplink").unwrap().facts.subject,
+        "CN=press-1-renewed"
+    );
+}

@@ -144,22 +144,37 @@ pub fn mqtt(address: &str, config: &Arc<ClientConfig>) -> io::Result<Mqtt> {
     Ok(Mqtt { stream })
 }
 
+/// Publishes on QoS 1 without TLS, until all are acknowledged.
+pub fn publish_plain(mut tcp: TcpStream, count: u16) {
+    let mut packets = connect_packet("plain");
+    packets.extend(publishes(1, count, b"reading"));
+    tcp.write_all(&packets).unwrap();
+    let mut answers = vec![0; 4 + 4 * usize::from(count)];
+    tcp.read_exact(&mut answers).unwrap();
+}
+
+/// PUBLISH packets on QoS 1.
+fn publishes(first_id: u16, count: u16, payload: &[u8]) -> Vec<u8> {
+    let mut packets = Vec::new();
+    for id in first_id..first_id + count {
+        packets.push(0x32);
+        let mut remaining = 2 + 3 + 2 + payload.len();
+        while remaining >= 0x80 {
+            packets.push(u8::try_from(remaining % 0x80).unwrap() | 0x80);
+            remaining /= 0x80;
+        }
+        packets.push(u8::try_from(remaining).unwrap());
+        packets.extend_from_slice(b"\x00\x03a/b");
+        packets.extend_from_slice(&id.to_be_bytes());
+        packets.extend_from_slice(payload);
+    }
+    packets
+}
+
 impl Mqtt {
     /// Publishes on QoS 1, all in one write.
     pub fn publish(&mut self, first_id: u16, count: u16, payload: &[u8]) {
-        let mut packets = Vec::new();
-        for id in first_id..first_id + count {
-            packets.push(0x32);
-            let mut remaining = 2 + 3 + 2 + payload.len();
-            while remaining >= 0x80 {
-                packets.push(u8::try_from(remaining % 0x80).unwrap() | 0x80);
-                remaining /= 0x80;
-            }
-            packets.push(u8::try_from(remaining).unwrap());
-            packets.extend_from_slice(b"\x00\x03a/b");
-            packets.extend_from_slice(&id.to_be_bytes());
-            packets.extend_from_slice(payload);
-        }
+        let packets = publishes(first_id, count, payload);
         self.stream.write_all(&packets).unwrap();
     }
 

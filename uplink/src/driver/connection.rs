@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use super::secure::{Secure, Stream};
 use bytes::{Bytes, BytesMut};
 use forebay_kafka::{DecodeError, EncodeError, Request, decode_response, encode_request};
 use thiserror::Error;
@@ -84,28 +85,38 @@ pub enum ConnectionError {
 pub struct Calls {
     /// The broker's address.
     pub address: String,
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     correlation: i32,
 }
 
 impl Calls {
     /// Connects to `address`, which is `host:port`; the name is looked up
-    /// anew each time.
+    /// anew each time. The handshake of `secure`, if there is one, comes first.
     ///
     /// # Errors
     /// When the name does not resolve or nobody answers.
-    pub async fn connect(address: &str) -> Result<Calls, ConnectionError> {
+    pub async fn connect(
+        address: &str,
+        secure: Option<&dyn Secure>,
+    ) -> Result<Calls, ConnectionError> {
         let io = |source| ConnectionError::Io {
             address: address.to_owned(),
             source,
         };
-        let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
+        let connecting = async {
+            let tcp = TcpStream::connect(address).await?;
+            tcp.set_nodelay(true)?;
+            match secure {
+                Some(secure) => secure.secure(address, tcp).await,
+                None => Ok(Box::new(tcp) as Box<dyn Stream>),
+            }
+        };
+        let stream = timeout(CONNECT_TIMEOUT, connecting).await;
         let stream = stream.map_err(|_| ConnectionError::Timeout {
             address: address.to_owned(),
             limit: CONNECT_TIMEOUT,
         })?;
         let stream = stream.map_err(io)?;
-        stream.set_nodelay(true).map_err(io)?;
         Ok(Calls {
             address: address.to_owned(),
             stream,
@@ -148,6 +159,7 @@ impl Calls {
         })?;
         let exchange = async {
             self.stream.write_all(&frame).await?;
+            self.stream.flush().await?;
             read_frame(&mut self.stream).await
         };
         match timeout(ANSWER_TIMEOUT, exchange).await {
@@ -165,12 +177,17 @@ impl Calls {
 
     /// Turns the connection into one on which requests are pipelined.
     pub fn into_pipeline(self, generation: u64, events: mpsc::Sender<Wire>) -> Pipeline {
-        let (mut reader, mut writer) = self.stream.into_split();
+        let (mut reader, mut writer) = tokio::io::split(self.stream);
         let (sender, mut queue) = mpsc::channel::<Bytes>(MAX_QUEUED_FRAMES);
         let failed = events.clone();
         let writing = tokio::spawn(async move {
             while let Some(frame) = queue.recv().await {
-                if let Err(error) = writer.write_all(&frame).await {
+                let written = async {
+                    writer.write_all(&frame).await?;
+                    // A stream over another may hold bytes back.
+                    writer.flush().await
+                };
+                if let Err(error) = written.await {
                     let error = error.to_string();
                     let _ = failed.send(Wire::Closed { generation, error }).await;
                     return;

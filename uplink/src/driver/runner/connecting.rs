@@ -15,6 +15,7 @@ use forebay_kafka::error_code;
 use super::{Entry, Event, Key, RETRY, Runner};
 use crate::driver::connection::{Calls, ConnectionError};
 use crate::driver::handshake::{self, Prepared, Target, Versions};
+use crate::driver::secure::Secure;
 use crate::driver::session::Session;
 
 /// Nodes that are connected to at once. Kafka clusters beyond that exist; the
@@ -112,8 +113,9 @@ impl Runner {
         let address = self.next_bootstrap();
         let topics = self.wanted_topics(|_, _| true);
         let events = self.events.clone();
+        let secure = self.config.secure.clone();
         tokio::spawn(async move {
-            let result = establish(&address, &topics).await;
+            let result = establish(&address, secure.as_deref(), &topics).await;
             let _ = events.send(Event::Established(Box::new(result))).await;
         });
     }
@@ -163,8 +165,9 @@ impl Runner {
         };
         let epoch = cluster.epoch;
         let events = self.events.clone();
+        let secure = self.config.secure.clone();
         tokio::spawn(async move {
-            let result = open(&address).await;
+            let result = open(&address, secure.as_deref()).await;
             let event = Event::Opened(epoch, node, Box::new(result));
             let _ = events.send(event).await;
         });
@@ -198,8 +201,9 @@ impl Runner {
         };
         let events = self.events.clone();
         self.preparing = true;
+        let secure = self.config.secure.clone();
         tokio::spawn(async move {
-            let result = establish(&address, &topics).await;
+            let result = establish(&address, secure.as_deref(), &topics).await;
             let prepared = result.map(|established| established.prepared);
             let _ = events.send(Event::Prepared(epoch, prepared)).await;
         });
@@ -328,8 +332,8 @@ impl Runner {
     }
 }
 
-async fn open(address: &str) -> Result<Opened, ConnectionError> {
-    let mut calls = Calls::connect(address).await?;
+async fn open(address: &str, secure: Option<&dyn Secure>) -> Result<Opened, ConnectionError> {
+    let mut calls = Calls::connect(address, secure).await?;
     let versions = handshake::versions(&mut calls).await?;
     if let Some(key) = handshake::lacks(&versions) {
         return Err(ConnectionError::Refused {
@@ -344,12 +348,13 @@ async fn open(address: &str) -> Result<Opened, ConnectionError> {
 
 async fn establish(
     address: &str,
+    secure: Option<&dyn Secure>,
     topics: &BTreeMap<String, u32>,
 ) -> Result<Established, ConnectionError> {
     let Opened {
         mut calls,
         versions,
-    } = open(address).await?;
+    } = open(address, secure).await?;
     let prepared = handshake::prepare(&mut calls, &versions, topics).await?;
     Ok(Established {
         calls,
