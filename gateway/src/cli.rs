@@ -18,6 +18,7 @@ pub mod status;
 pub mod tail;
 pub mod topic;
 pub mod uplink;
+pub mod user;
 
 use std::fmt;
 use std::future::Future;
@@ -104,6 +105,9 @@ file, line, key, value and what was expected.")]
     /// List the certificates of OPC UA, or trust a server
     #[command(subcommand)]
     Opcua(opcua::OpcUaCommand),
+    /// Add, change, list or remove users and their tokens
+    #[command(subcommand)]
+    User(user::UserCommand),
     /// Start a stopped link to the hub over
     #[command(subcommand)]
     Uplink(uplink::UplinkCommand),
@@ -208,6 +212,7 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Audit(args) => client_command(audit::execute(args)),
         Command::Probe(command) => client_command(probe::execute(command)),
         Command::Opcua(command) => client_command(opcua::execute(command)),
+        Command::User(command) => client_command(user::execute(command)),
         Command::Uplink(command) => uplink::run(&command),
     }
 }

@@ -10,6 +10,7 @@
 //! The reference for people is `docs/configuration.md`; `config/gateway.toml`
 //! and `config/hub.toml` are shipped and parsed by a test.
 
+mod access;
 mod bridge;
 mod commands;
 pub mod defaults;
@@ -37,6 +38,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use crate::ingest::routes::Durability;
+pub use access::Access;
 pub use bridge::{Bridge, BridgeTopic, BridgeVersion, Direction};
 pub use commands::Commands;
 pub use limits::MqttLimits;
@@ -81,6 +83,8 @@ pub struct Config {
     pub bridges: Vec<Bridge>,
     /// Continuous queries, in the order of the file.
     pub queries: Vec<Query>,
+    /// Who may come in, and what for.
+    pub access: Access,
     /// What is logged, and how.
     pub log: Log,
     /// What the file says that works and is probably not meant.
@@ -308,6 +312,7 @@ impl Config {
         self.commands = other.commands;
         self.bridges = other.bridges;
         self.queries = other.queries;
+        self.access = other.access;
         if self.tls.is_some() {
             self.tls = other.tls;
         }
@@ -393,6 +398,7 @@ impl Config {
                 "expected no [[query]] without [mqtt]: queries read its namespace",
             );
         }
+        let access = access::access(&root, node.data_dir.as_deref());
         let log = node::log(&root);
         root.finish();
         node_section.finish();
@@ -412,6 +418,7 @@ impl Config {
             commands,
             bridges,
             queries,
+            access,
             log,
             warnings: Vec::new(),
         };

@@ -6,6 +6,7 @@
 
 mod console;
 pub mod figures;
+mod login;
 mod secure;
 
 #[cfg(test)]
@@ -17,22 +18,26 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use bytes::Bytes;
+use forebay_access::rules::{Action, Place};
 use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+use crate::access::Access;
 use crate::console::Console;
 use crate::queries::board::{AcknowledgeError, Acknowledged};
 use crate::status::{AlertStatus, GroupStatus, ReloadReport, StatusReport};
 use crate::tls::SecureListener;
 use figures::Figures;
+use login::{Sessions, Viewer};
 
 /// What the endpoints show. Implementations answer from memory or with short
 /// blocking calls.
@@ -68,6 +73,8 @@ struct Shared {
     subject: Arc<dyn Subject>,
     figures: Arc<Figures>,
     console: Console,
+    access: Access,
+    sessions: Arc<Sessions>,
     /// Of pages that are told what changes.
     live: Arc<Semaphore>,
     /// Turns true when the server stops.
@@ -100,6 +107,7 @@ pub async fn serve(
     subject: Arc<dyn Subject>,
     figures: Arc<Figures>,
     console: Console,
+    access: Access,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
     let listeners = listeners.into();
@@ -108,6 +116,8 @@ pub async fn serve(
         subject,
         figures,
         console,
+        access,
+        sessions: Arc::default(),
         live: Arc::new(Semaphore::new(console::LIVE_MAX)),
         closing: closing.clone(),
     };
@@ -142,15 +152,20 @@ async fn closed(mut closing: watch::Receiver<bool>) {
 }
 
 fn router(shared: Shared) -> Router {
-    Router::new()
-        .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
+    let guarded = Router::new()
         .route("/metrics", get(metrics))
         .route("/api/v1/status", get(status))
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/alerts", get(alerts))
         .route("/api/v1/alerts/acknowledge", post(acknowledge))
         .merge(console::routes())
+        .layer(from_fn_with_state(shared.clone(), login::guard));
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .merge(login::routes())
+        .merge(console::page())
+        .merge(guarded)
         .with_state(shared)
 }
 
@@ -179,11 +194,17 @@ async fn metrics(State(shared): State<Shared>) -> Response {
 
 async fn reload(
     State(shared): State<Shared>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(viewer): Extension<Viewer>,
     headers: HeaderMap,
 ) -> Response {
-    if let Some(refusal) = refusal(&peer, &headers) {
+    if let Some(refusal) = wrong_kind(&headers) {
         return refusal;
+    }
+    // The file belongs to the machine; whoever is there may have it read.
+    if !viewer.is_on_loopback()
+        && let Err(refusal) = viewer.may(Action::Admin, Place::Node)
+    {
+        return *refusal;
     }
     let report = shared.subject.reload().await;
     let status = match report.applied {
@@ -194,8 +215,13 @@ async fn reload(
 }
 
 /// What needs a person.
-async fn alerts(State(shared): State<Shared>) -> Json<Vec<AlertStatus>> {
-    Json(shared.subject.alerts())
+async fn alerts(
+    State(shared): State<Shared>,
+    Extension(viewer): Extension<Viewer>,
+) -> Json<Vec<AlertStatus>> {
+    let mut alerts = shared.subject.alerts();
+    alerts.retain(|alert| viewer.sees(&alert.path));
+    Json(alerts)
 }
 
 /// The body of an acknowledgement.
@@ -207,18 +233,26 @@ struct Acknowledgement {
 
 async fn acknowledge(
     State(shared): State<Shared>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    Extension(viewer): Extension<Viewer>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if let Some(refusal) = refusal(&peer, &headers) {
+    if let Some(refusal) = wrong_kind(&headers) {
         return refusal;
     }
     let Ok(wanted) = serde_json::from_slice::<Acknowledgement>(&body) else {
         let reason = "expected {\"id\": the alert, \"by\": a name}\n";
         return (StatusCode::BAD_REQUEST, reason).into_response();
     };
-    match shared.subject.acknowledge(&wanted.id, &wanted.by).await {
+    let alerts = shared.subject.alerts();
+    let path = alerts.iter().find(|alert| alert.id == wanted.id);
+    let path = path.map_or("", |alert| alert.path.as_str());
+    if let Err(refusal) = viewer.may(Action::Write, Place::Path(path)) {
+        return *refusal;
+    }
+    // Whoever is logged in signs with that name.
+    let by = viewer.user().unwrap_or(&wanted.by);
+    match shared.subject.acknowledge(&wanted.id, by).await {
         Ok(acknowledged) => Json(acknowledged).into_response(),
         Err(error) => {
             let status = match error {
@@ -233,14 +267,9 @@ async fn acknowledge(
     }
 }
 
-/// What changes the node is for whoever is on its machine. The content type
-/// keeps web pages out: a browser asks first before it sends this one to another
-/// origin.
-fn refusal(peer: &SocketAddr, headers: &HeaderMap) -> Option<Response> {
-    if !peer.ip().to_canonical().is_loopback() {
-        let reason = "this can be asked for on the machine of the node only\n";
-        return Some((StatusCode::FORBIDDEN, reason).into_response());
-    }
+/// The content type keeps web pages of elsewhere out: a browser asks first before
+/// it sends this one to another origin.
+fn wrong_kind(headers: &HeaderMap) -> Option<Response> {
     let kind = headers.get(header::CONTENT_TYPE);
     if kind.is_none_or(|kind| kind != "application/json") {
         let reason = "expected the header Content-Type: application/json\n";

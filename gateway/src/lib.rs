@@ -10,6 +10,7 @@
 // One system call, in `clock/kernel.rs`, with its reasoning.
 #![deny(unsafe_code)]
 
+pub mod access;
 pub mod bridge;
 mod chunks;
 pub mod cli;

@@ -35,6 +35,7 @@ use std::time::Duration;
 use forebay_mqtt::TopicName;
 use forebay_storage::Storage;
 
+use crate::access::Access;
 use crate::commands::desk::Desk;
 use crate::ingest::routes::Routes;
 use crate::readings::Publisher;
@@ -73,6 +74,8 @@ pub struct MqttContext {
     pub publisher: Publisher,
     /// Takes the publishes that are commands.
     pub commands: Option<Desk>,
+    /// Who may come in, and what for.
+    pub access: Access,
     /// Limits.
     pub config: MqttConfig,
     /// What is counted; keep a clone to read it.

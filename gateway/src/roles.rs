@@ -34,6 +34,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::access::Access;
 use crate::cli::{EXIT_IO, EXIT_UNAVAILABLE};
 use crate::config::{self, Config};
 use crate::console::Console;
@@ -248,12 +249,15 @@ async fn serve(
     let broker = Arc::new(Broker::new(storage.clone(), settings));
     let kafka = forebay_broker::serve(Arc::clone(&broker), bound.kafka, stopped.clone());
     servers.spawn(async move { ("Kafka server", kafka.await) });
+    let access = Access::open(&config.access).map_err(|error| NodeError::part("logins")(&error))?;
+    helpers.spawn(access.clone().follow_file());
     let mut intake = None;
     if let (Some(mqtt), Some(listener)) = (&config.mqtt, bound.mqtt) {
         let place = intake::Place {
             config,
             file,
             storage,
+            access: &access,
             stopped: &stopped,
         };
         let started = place.start(mqtt, listener, &mut servers, &mut helpers);
@@ -280,6 +284,7 @@ async fn serve(
         devices.clone(),
         intake.as_ref().map(|intake| intake.desk.clone()),
         secured.tls.clone(),
+        access.clone(),
     );
     let reloader = Arc::new(reloader);
     let node = Arc::new(Node::new(
@@ -298,6 +303,7 @@ async fn serve(
         node.clone(),
         Arc::new(figures),
         Console::new(storage.clone()),
+        access.clone(),
         wait_for(stopped),
     );
     servers.spawn(async move { ("HTTP server", server.await) });

@@ -221,6 +221,7 @@ impl Config {
         listeners.push(("kafka.listen", self.kafka.listen));
         listeners.push(("http.listen", self.http.listen));
         listeners.extend(self.tls_listeners());
+        self.check_access(document, &listeners);
         for (index, (key, address)) in listeners.iter().enumerate() {
             for (other_key, other) in &listeners[..index] {
                 if collide(*address, *other) {

@@ -15,7 +15,7 @@ use super::{
 pub(super) struct PartialNode {
     pub(super) name: Option<String>,
     pub(super) role: Option<Role>,
-    data_dir: Option<PathBuf>,
+    pub(super) data_dir: Option<PathBuf>,
     worker_threads: usize,
     clock: ClockTrust,
 }

@@ -105,7 +105,7 @@ f.toml:26: route[0].partitions = 0: expected a whole number from 1 to 1000
 f.toml:29: uplink.bootstrap[0] = "hub": expected a list of host and port, such as ["hub:9092"]
 f.toml:30: uplink.topics[0].prio = 1: unknown key; did you mean `uplink.topics[0].priority`?
 f.toml:31: uplink.max_rate = "10MiB": expected a rate of at least "1KiB/s", such as "10MiB/s", or "unlimited"
-f.toml:33: telemetry: unknown key; known here: node, storage, mqtt, kafka, http, tls, route, uplink, modbus, opcua, sparkplug, commands, bridge, query, log
+f.toml:33: telemetry: unknown key; known here: node, storage, mqtt, kafka, http, tls, route, uplink, modbus, opcua, sparkplug, commands, bridge, query, access, permission, log
 19 mistakes"##
     );
 }
@@ -358,4 +358,42 @@ fn tls_is_read_with_its_files_and_their_mistakes_named() {
         "{lonely}"
     );
     assert!(lonely.contains("tls.certificate: missing"), "{lonely}");
+}
+
+#[test]
+fn access_is_said_in_so_many_words_or_listeners_stay_on_loopback() {
+    let node = "[node]\nname = \"a\"\nrole = \"gateway\"\ndata_dir = \"/d\"\n";
+    let open = format!("{node}[mqtt]\nlisten = \"0.0.0.0:1883\"\n");
+    assert_eq!(
+        mistakes(&open),
+        "f.toml:6: mqtt.listen = \"0.0.0.0:1883\": expected an [access] section beside a listener that other machines reach: users with [[permission]] sections, or anonymous = true to let everybody do everything\n1 mistake"
+    );
+    let config = |text: &str| Config::parse(Path::new("/etc/forebay/f.toml"), text);
+    let anonymous = config(&format!("{open}[access]\nanonymous = true\n")).unwrap();
+    assert!(anonymous.access.is_open());
+    assert_eq!(anonymous.access.users_file, Path::new("/d/users"));
+    assert!(config(node).unwrap().access.is_open());
+    let closed = "[access]\nusers_file = \"users\"\n[[permission]]\nuser = \"press-*\"\nallow = [\"write\"]\npaths = [\"plant/%u/#\"]\n";
+    let closed = config(&format!("{open}{closed}")).unwrap();
+    assert!(!closed.access.is_open());
+    assert_eq!(closed.access.anonymous, Some(false));
+    assert_eq!(closed.access.users_file, Path::new("/etc/forebay/users"));
+    assert_eq!(
+        mistakes(&format!(
+            "{node}[access]\n[kafka]\nlisten = \"10.0.0.1:9092\"\n"
+        )),
+        "f.toml:5: access.anonymous: missing; expected [[permission]] sections, or anonymous = true: without any, nobody may do anything\n\
+         f.toml:7: kafka.listen = \"10.0.0.1:9092\": expected a loopback address beside access.anonymous = false: Kafka clients cannot log in yet\n2 mistakes"
+    );
+    let wrong = "[[permission]]\nuser = \"\"\nallow = [\"sing\"]\npaths = [\"a/#/b\"]\n[[permission]]\nuser = \"x\"\nallow = [\"read\"]\n[[permission]]\nallow = [\"admin\"]\n";
+    let told = mistakes(&format!("{node}{wrong}"));
+    for expected in [
+        "permission[0].user = \"\": expected the name of a user",
+        "permission[0].allow[0] = \"sing\": expected a list of \"read\"",
+        "permission[0].paths[0] = \"a/#/b\": expected a list of MQTT filters",
+        "permission[1].paths: missing; expected paths or topics that it is about",
+        "permission[2].user: missing; expected the name of a user",
+    ] {
+        assert!(told.contains(expected), "{expected}\n{told}");
+    }
 }

@@ -20,18 +20,23 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
+use super::login::Viewer;
 use crate::console::{POINTS_MAX, SeriesError, Wanted};
 use crate::queries::ALERTS_TOPIC;
 use crate::status::GroupStatus;
 
-/// The routes of the console.
+/// The page itself, which says nothing about the node.
+pub(super) fn page() -> Router<Shared> {
+    assets::routes()
+}
+
+/// The endpoints of the console.
 pub(super) fn routes() -> Router<Shared> {
     Router::new()
-        .merge(assets::routes())
         .route("/api/v1/paths", get(paths))
         .route("/api/v1/live", get(live::live))
         .route("/api/v1/series", get(series))
@@ -52,10 +57,17 @@ struct PathList {
     paths: Vec<crate::console::Latest>,
 }
 
-async fn paths(State(shared): State<Shared>) -> Json<PathList> {
+async fn paths(
+    State(shared): State<Shared>,
+    Extension(viewer): Extension<Viewer>,
+) -> Json<PathList> {
     shared.console.ready().await;
     let mut paths = Vec::new();
-    let (revision, left_out) = shared.console.each(|latest| paths.push(latest.clone()));
+    let (revision, left_out) = shared.console.each(|latest| {
+        if viewer.sees(&latest.path) {
+            paths.push(latest.clone());
+        }
+    });
     Json(PathList {
         now: now_ms(),
         revision,
@@ -75,7 +87,15 @@ struct SeriesQuery {
     after: Option<u64>,
 }
 
-async fn series(State(shared): State<Shared>, Query(query): Query<SeriesQuery>) -> Response {
+async fn series(
+    State(shared): State<Shared>,
+    Extension(viewer): Extension<Viewer>,
+    Query(query): Query<SeriesQuery>,
+) -> Response {
+    if !viewer.sees(&query.path) {
+        let reason = format!("you have no permission to read {}\n", query.path);
+        return (StatusCode::FORBIDDEN, reason).into_response();
+    }
     let span = query.to.saturating_sub(query.from);
     let is_fine = query.from >= 0 && query.to > query.from && query.step >= 1;
     if !is_fine || span / query.step > POINTS_MAX {
@@ -107,11 +127,11 @@ struct HistoryQuery {
 
 async fn alert_history(
     State(shared): State<Shared>,
+    Extension(viewer): Extension<Viewer>,
     Query(query): Query<HistoryQuery>,
 ) -> Response {
-    let reading = shared
-        .console
-        .alert_events(ALERTS_TOPIC, query.from, |_| true);
+    let sees = move |path: &str| viewer.sees(path);
+    let reading = shared.console.alert_events(ALERTS_TOPIC, query.from, sees);
     match reading.await {
         Ok(events) => Json(events).into_response(),
         Err(error) => refused(&error),

@@ -242,6 +242,10 @@ fn set_query(query: &QueryStatus) {
 }
 
 fn describe() {
+    describe_counter!(
+        crate::access::DENIED_METRIC,
+        "Logins and actions that were refused, by protocol and kind"
+    );
     describe_gauge!("forebay_query_up", "Whether the query runs");
     describe_gauge!("forebay_query_alarms", "Alarms that need a person");
     describe_gauge!("forebay_query_lag_records", "Records it has not read yet");

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::figures::Figures;
 use super::{Subject, serve};
+use crate::access::Access;
 use crate::console::Console;
 use crate::queries::board::{AcknowledgeError, Acknowledged};
 use crate::status::{
@@ -165,7 +166,14 @@ async fn the_endpoints_answer_until_the_server_is_stopped() {
     let shutdown = async move {
         let _ = stopped.await;
     };
-    let server = tokio::spawn(serve(listener, subject.clone(), figures, console, shutdown));
+    let server = tokio::spawn(serve(
+        listener,
+        subject.clone(),
+        figures,
+        console,
+        Access::everybody(),
+        shutdown,
+    ));
 
     assert_eq!(
         get(port, "/healthz").await,

@@ -16,6 +16,7 @@
 //! or reads slower than its subscriptions is slowed down by TCP, and nobody
 //! else is.
 
+mod admission;
 mod closing;
 mod inbound;
 mod opening;
@@ -49,6 +50,7 @@ use super::node::Node;
 use super::stats::{Traffic, count};
 use super::stream::{ByteStream, Ready, ready};
 use crate::tls::ClientCertificate;
+use admission::Admission;
 use opening::Opened;
 use outbound::{Outbound, arrives};
 use output::Output;
@@ -84,6 +86,7 @@ pub async fn run<S: ByteStream>(
         alarm: None,
         now: Instant::now(),
         output: Output::new(node.config.write_timeout),
+        admission: Admission::new(&node.access, slot.address()),
         machine,
         stream,
         certificate,
@@ -130,6 +133,8 @@ struct Connection<S> {
     node: Arc<Node>,
     machine: Machine,
     stream: S,
+    /// What it may do.
+    admission: Admission,
     /// Who the client is, if its transport checked that.
     certificate: Option<Arc<ClientCertificate>>,
     shutdown: watch::Receiver<bool>,
@@ -170,6 +175,8 @@ enum Event {
     /// There is room in the output again for what waits in front of it.
     GoesOn,
     TakenOver,
+    /// Users or rules have changed.
+    Access,
     Timeout,
     Shutdown,
 }
@@ -203,6 +210,7 @@ impl<S: ByteStream> Connection<S> {
                 | Event::GoesOn => {}
                 Event::Arrived(delivery) => self.outbound.arrived(delivery),
                 Event::TakenOver => self.machine.take_over(Instant::now()),
+                Event::Access => self.admit_again(),
                 Event::Timeout => self.timeout(self.now),
                 Event::Shutdown => self.machine.shut_down(Instant::now()),
             }
@@ -417,6 +425,7 @@ impl<S: ByteStream> Connection<S> {
         let subscriber = self.outbound.subscriber.as_mut();
         let sharing = self.outbound.sharing.as_deref_mut();
         let stream = &mut self.stream;
+        let admission = &mut self.admission;
         tokio::select! {
             _ = self.shutdown.wait_for(|stop| *stop) => Event::Shutdown,
             Ok(()) = self.committed.changed(), if self.blocked.is_some() => Event::Committed,
@@ -425,6 +434,7 @@ impl<S: ByteStream> Connection<S> {
             event = arrives(subscriber, sharing, takes) => event,
             () = yield_now(), if goes_on => Event::GoesOn,
             () = opening::taken_over(claim) => Event::TakenOver,
+            () = admission.changed() => Event::Access,
             () = rings(&mut self.alarm, until) => Event::Timeout,
         }
     }

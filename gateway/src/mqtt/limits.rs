@@ -159,6 +159,13 @@ impl Addresses {
     }
 }
 
+impl Slot {
+    /// Where the connection comes from.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
         if self.addresses.max.is_none() {

@@ -21,6 +21,7 @@ use super::shares::Shares;
 use super::stats::{Stats, count};
 use super::sys::{self, Sys};
 use super::wills::Wills;
+use crate::access::Access;
 use crate::clock::Clock;
 use crate::commands::desk::Desk;
 use crate::ingest::{Ingest, MissingTopic, Target};
@@ -44,6 +45,8 @@ pub struct Node {
     pub storage: Storage,
     /// Takes the publishes that are commands.
     pub commands: Option<Desk>,
+    /// Who may come in, and what for.
+    pub access: Access,
     /// Marks messages while it is not right.
     pub clock: Clock,
     /// Paths to partitions.

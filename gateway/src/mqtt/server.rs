@@ -294,6 +294,7 @@ fn start(context: MqttContext) -> io::Result<Arc<Node>> {
         routes,
         publisher,
         commands,
+        access,
         config,
         stats,
     } = context;
@@ -309,6 +310,7 @@ fn start(context: MqttContext) -> io::Result<Arc<Node>> {
     let shares = Shares::new(storage.clone(), Arc::clone(&dispatch), Arc::clone(&stats));
     Ok(Arc::new(Node {
         commands,
+        access,
         clock: publisher.clock().clone(),
         ingest: Arc::clone(publisher.ingest()),
         dispatch,

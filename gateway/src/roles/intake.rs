@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::{NodeError, Servers};
+use crate::access::Access;
 use crate::clock::{self, Clock};
 use crate::commands::Commands;
 use crate::commands::desk::Desk;
@@ -35,6 +36,7 @@ pub(super) struct Place<'a> {
     pub(super) config: &'a Config,
     pub(super) file: &'a Path,
     pub(super) storage: &'a Storage,
+    pub(super) access: &'a Access,
     pub(super) stopped: &'a watch::Receiver<bool>,
 }
 
@@ -67,6 +69,7 @@ impl Place<'_> {
         let board = open_board(config, &publisher).await?;
         let devices = new_devices(config, self.file, &publisher, commands, board.clone());
         let context = MqttContext {
+            access: self.access.clone(),
             storage: storage.clone(),
             publisher: publisher.clone(),
             routes,

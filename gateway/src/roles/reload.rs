@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
+use crate::access::Access;
 use crate::commands::desk::Desk;
 use crate::config::{Config, ConfigError};
 use crate::devices::Devices;
@@ -21,6 +22,7 @@ pub struct Reloader {
     devices: Option<Arc<Devices>>,
     desk: Option<Desk>,
     tls: Option<Arc<ServerTls>>,
+    access: Access,
     /// What runs. Also keeps reloads one after the other.
     running: Mutex<Config>,
 }
@@ -33,12 +35,14 @@ impl Reloader {
         devices: Option<Arc<Devices>>,
         desk: Option<Desk>,
         tls: Option<Arc<ServerTls>>,
+        access: Access,
     ) -> Self {
         Self {
             file,
             devices,
             desk,
             tls,
+            access,
             running: Mutex::new(config),
         }
     }
@@ -63,6 +67,11 @@ impl Reloader {
         if let (Some(tls), Some(files)) = (&self.tls, &loaded.tls)
             && let Err(error) = tls.reload(files)
         {
+            return refused(vec![error.to_string()]);
+        }
+        let (access, settings) = (self.access.clone(), loaded.access.clone());
+        let setting = tokio::task::spawn_blocking(move || access.set(&settings));
+        if let Ok(Err(error)) = setting.await {
             return refused(vec![error.to_string()]);
         }
         let needs_restart = differing(&running, &loaded);
@@ -154,7 +163,14 @@ mod tests {
             format!("{FILE}[http]\nlisten = 7\n[log]\nlevle = 1\n"),
         )
         .unwrap();
-        let reloader = Reloader::new(file.clone(), config(""), None, None, None);
+        let reloader = Reloader::new(
+            file.clone(),
+            config(""),
+            None,
+            None,
+            None,
+            Access::everybody(),
+        );
         let report = reloader.reload().await;
         assert!(!report.applied);
         assert_eq!(report.mistakes.len(), 2, "{:?}", report.mistakes);

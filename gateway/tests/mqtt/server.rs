@@ -106,6 +106,7 @@ impl Server {
         );
         tokio::spawn(clerk.run(stop.clone()));
         let context = MqttContext {
+            access: forebay_gateway::access::Access::everybody(),
             storage: storage.clone(),
             publisher: publisher.clone(),
             routes,

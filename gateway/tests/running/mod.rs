@@ -50,11 +50,17 @@ impl Running {
         notifications
             .set_read_timeout(Some(LIMIT))
             .expect("a timeout above zero");
+        // Beside the data, so that tests can look at what the node says.
+        let log =
+            std::fs::File::create(dir.join("log")).expect("the scratch directory is writable");
+        let errors = log.try_clone().expect("a file can be shared");
         let child = Command::new(env!("CARGO_BIN_EXE_forebay"))
             .args(["run", "--stop-on-stdin-close", "--config"])
             .arg(&file)
             .env("NOTIFY_SOCKET", &socket)
             .stdin(Stdio::piped())
+            .stdout(log)
+            .stderr(errors)
             .spawn()
             .expect("the binary starts");
         let mut running = Self {
@@ -116,6 +122,10 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.dir.with_file_name("log");
+            eprintln!("{}", std::fs::read_to_string(log).unwrap_or_default());
+        }
     }
 }
 

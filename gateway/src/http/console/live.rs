@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
@@ -17,6 +18,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::console::{Console, Latest};
 use crate::http::Shared;
+use crate::http::login::Viewer;
 
 /// Pages that are told at the same time.
 pub const LIVE_MAX: usize = 32;
@@ -64,7 +66,11 @@ impl Stream for Events {
     }
 }
 
-pub(super) async fn live(State(shared): State<Shared>, Query(query): Query<LiveQuery>) -> Response {
+pub(super) async fn live(
+    State(shared): State<Shared>,
+    Extension(viewer): Extension<Viewer>,
+    Query(query): Query<LiveQuery>,
+) -> Response {
     let Ok(permit) = shared.live.clone().try_acquire_owned() else {
         let reason = format!("{LIVE_MAX} pages are open already\n");
         return (StatusCode::SERVICE_UNAVAILABLE, reason).into_response();
@@ -73,7 +79,7 @@ pub(super) async fn live(State(shared): State<Shared>, Query(query): Query<LiveQ
     let (events, receiver) = mpsc::channel(WAITING_MAX);
     let mut closing = shared.closing.clone();
     tokio::spawn(async move {
-        let telling = tell(shared.console.clone(), query, events);
+        let telling = tell(shared.console.clone(), viewer, query, events);
         tokio::select! {
             () = telling => {}
             // Also when the server is gone.
@@ -89,7 +95,7 @@ pub(super) async fn live(State(shared): State<Shared>, Query(query): Query<LiveQ
 }
 
 /// Sends what changes until nobody takes it.
-async fn tell(console: Console, query: LiveQuery, events: mpsc::Sender<Bytes>) {
+async fn tell(console: Console, viewer: Viewer, query: LiveQuery, events: mpsc::Sender<Bytes>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut revision = query.after;
@@ -97,7 +103,11 @@ async fn tell(console: Console, query: LiveQuery, events: mpsc::Sender<Bytes>) {
     loop {
         ticks.tick().await;
         console.look();
-        let (event, reached) = event(&console, revision, &query.under);
+        if !viewer.is_welcome() {
+            return;
+        }
+        let admits = |path: &str| path.starts_with(&query.under) && viewer.sees(path);
+        let (event, reached) = event(&console, revision, admits);
         revision = reached;
         let event = match event {
             Some(event) => event,
@@ -115,9 +125,8 @@ async fn tell(console: Console, query: LiveQuery, events: mpsc::Sender<Bytes>) {
     }
 }
 
-/// One event with everything that changed after a revision below a path.
-fn event(console: &Console, after: u64, under: &str) -> (Option<Bytes>, u64) {
-    let admits = |path: &str| path.starts_with(under);
+/// One event with everything that `admits` and that changed after a revision.
+fn event(console: &Console, after: u64, admits: impl Fn(&str) -> bool) -> (Option<Bytes>, u64) {
     let mut data = String::new();
     let reached = console.since(after, CHANGES_MAX, admits, |latest| {
         let separator = if data.is_empty() { "" } else { "," };

@@ -80,20 +80,27 @@ function route() {
   leave = page.show ? page.show(main, new URLSearchParams(query ?? '')) : poll(page.polled());
 }
 
+/** Who is logged in, where there are logins. */
+function showUser(me) {
+  document.getElementById('me')?.remove();
+  if (!me.login) return;
+  const button = me.user
+    ? element('button', {
+      type: 'button', id: 'log-out',
+      onclick: async () => { await tell('/api/v1/logout', {}); location.reload(); },
+    }, 'Log out')
+    : element('button', { type: 'button', id: 'log-in', onclick: enter }, 'Log in');
+  link.after(element('span', { id: 'me', class: 'quiet' }, me.user ? `${me.user} ` : '', button));
+}
+
 /** The name of the node, and who is logged in. */
 async function greet() {
   try {
+    const me = await ask('/api/v1/me');
+    showUser(me);
     const status = await ask('/api/v1/status');
     document.getElementById('node-name').textContent = status.node;
     document.title = document.title.replace(/·.*$/, `· ${status.node}`);
-    const me = await ask('/api/v1/me').catch(() => null);
-    document.getElementById('me')?.remove();
-    if (me?.user) {
-      link.after(element('span', { id: 'me', class: 'quiet' }, me.user, ' ', element('button', {
-        type: 'button',
-        onclick: async () => { await tell('/api/v1/logout', {}).catch(() => null); location.reload(); },
-      }, 'Log out')));
-    }
   } catch (error) {
     if (error instanceof LoginNeeded) enter();
     else linkIs(false, `no answer: ${error.message}`);

@@ -25,6 +25,13 @@ impl<S: ByteStream> Connection<S> {
     /// Appends a publish. False when the storage pushes back.
     pub(super) async fn publish(&mut self, token: Option<Token>, publish: Publish) -> bool {
         let message = self.message(&publish);
+        if !self.may_publish(message.path.as_str()) {
+            // At QoS 0 nobody waits for the outcome; it is counted.
+            if let Some(token) = token {
+                self.refuse(token, ReasonCode::NotAuthorized);
+            }
+            return true;
+        }
         self.count_publish(&message);
         let command = self.command(&message);
         if self.node.ingest.routes().is_memory(message.path.as_str()) {

@@ -82,6 +82,10 @@ impl<S: ByteStream> Connection<S> {
             self.machine.refuse_connect(Instant::now(), reason);
             return;
         }
+        if let Err(reason) = self.admit(&open).await {
+            self.machine.refuse_connect(Instant::now(), reason);
+            return;
+        }
         let assigned = open.client_id.is_empty().then(assigned_client_id);
         let client = assigned.as_ref().unwrap_or(&open.client_id);
         let claim = match self.node.sessions.claim(client.as_str()).await {
@@ -97,13 +101,6 @@ impl<S: ByteStream> Connection<S> {
             }
         };
         let expiry_seconds = seconds(open.session_expiry);
-        if let Some(certificate) = &self.certificate {
-            tracing::debug!(
-                client = client.as_str(),
-                subject = certificate.subject,
-                "client has a certificate"
-            );
-        }
         let node = Arc::clone(&self.node);
         let will = open.will.as_ref().and_then(|will| {
             let delay = will.properties.will_delay_interval.unwrap_or(0);
@@ -129,6 +126,16 @@ impl<S: ByteStream> Connection<S> {
                 return;
             }
         };
+        let filters = stored
+            .iter()
+            .flat_map(|stored| &stored.session.subscriptions);
+        if !self.may_resume(filters.map(|record| record.filter.as_str())) {
+            let client = claim.client();
+            tracing::warn!(%client, "its session has subscriptions that it may not have; it has to start clean");
+            let reason = ReasonCode::NotAuthorized;
+            self.machine.refuse_connect(Instant::now(), reason);
+            return;
+        }
         let received = stored.iter().flat_map(|stored| &stored.received);
         let accept = AcceptSession {
             session_present: stored.is_some(),

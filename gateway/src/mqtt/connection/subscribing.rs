@@ -41,6 +41,10 @@ impl<S: ByteStream> Connection<S> {
         let mut reasons = Vec::with_capacity(requests.len());
         let mut retained = Vec::new();
         for request in &requests {
+            if !self.may_subscribe(request.filter.as_str()) {
+                reasons.push(ReasonCode::NotAuthorized);
+                continue;
+            }
             if request.filter.is_shared() {
                 reasons.push(match self.share(request, identifier) {
                     Ok(()) => granted_reason(request.options.qos),

@@ -1,0 +1,144 @@
+//! The file of users on disk.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use forebay_access::users::{FILE_LEN_MAX, Users, UsersError};
+use rustix::fs::FlockOperation;
+
+/// Why the file of users cannot be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The system refuses.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What is in it.
+    #[error("{}: {source}", path.display())]
+    Users {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: UsersError,
+    },
+    /// It is not ours.
+    #[error("{}: expected at most {FILE_LEN_MAX} bytes", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// What a file is like: when and how much was written.
+pub fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    // A replaced file of the same length and second has another inode.
+    Some((metadata.modified().ok()?, metadata.ino() ^ metadata.len()))
+}
+
+/// Reads the users; a file that is not there has none.
+///
+/// # Errors
+/// [`FileError`].
+pub fn read(path: &Path) -> Result<Users, FileError> {
+    let io = |source| FileError::Io {
+        path: path.to_path_buf(),
+        source,
+    };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Users::default()),
+        Err(error) => return Err(io(error)),
+    };
+    let mut text = String::new();
+    let mut limited = file.take(FILE_LEN_MAX as u64 + 1);
+    limited.read_to_string(&mut text).map_err(io)?;
+    if text.len() > FILE_LEN_MAX {
+        return Err(FileError::TooLong {
+            path: path.to_path_buf(),
+        });
+    }
+    Users::parse(&text).map_err(|source| FileError::Users {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+/// As [`read`], with the stamp from before it was read.
+pub fn read_with_stamp(path: &Path) -> Result<(Users, Option<(SystemTime, u64)>), FileError> {
+    let stamp = stamp(path);
+    Ok((read(path)?, stamp))
+}
+
+/// Changes the users: one writer at a time, and the file is replaced whole, for
+/// its owner only. Durable on return.
+///
+/// # Errors
+/// The change, or [`FileError`].
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a command writes this file, not the node: a failure is told, and the file before stays"
+)]
+pub fn change<E: From<FileError>>(
+    path: &Path,
+    change: impl FnOnce(&mut Users) -> Result<(), E>,
+) -> Result<(), E> {
+    let io = |source| FileError::Io {
+        path: path.to_path_buf(),
+        source,
+    };
+    let sibling = |ending: &str| {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(ending);
+        path.with_file_name(name)
+    };
+    let private = |options: &mut OpenOptions, path: &Path| options.mode(0o600).open(path);
+    let lock = private(
+        OpenOptions::new().create(true).truncate(false).write(true),
+        &sibling(".lock"),
+    )
+    .map_err(io)?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|error| io(error.into()))?;
+    let mut users = read(path)?;
+    change(&mut users)?;
+    let written = sibling(".new");
+    let write = || {
+        let mut file = private(
+            OpenOptions::new().create(true).truncate(true).write(true),
+            &written,
+        )?;
+        if let Ok(metadata) = std::fs::metadata(path) {
+            // The node reads it as its own user, whoever changes it.
+            std::os::unix::fs::fchown(&file, Some(metadata.uid()), Some(metadata.gid()))?;
+        } else if let Some(Ok(metadata)) = path.parent().map(std::fs::metadata) {
+            std::os::unix::fs::fchown(&file, Some(metadata.uid()), Some(metadata.gid()))?;
+        }
+        file.write_all(users.to_text().as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&written, path)?;
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        File::open(directory)?.sync_all()
+    };
+    write().map_err(io)?;
+    Ok(())
+}
+
+/// Bytes that nobody can guess.
+///
+/// # Errors
+/// The system has none.
+pub fn chance<const LEN: usize>() -> io::Result<[u8; LEN]> {
+    let mut bytes = [0; LEN];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
