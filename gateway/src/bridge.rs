@@ -22,7 +22,7 @@ mod window;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use forebay_mqtt::Text;
 use forebay_storage::Ticket;
@@ -34,7 +34,8 @@ use crate::devices::{DeviceContext, DeviceState};
 use crate::mqtt::message::Message;
 use crate::mqtt::node::now_ms;
 use crate::readings::PublishError;
-use link::{Event, Gone, Incoming, Link};
+use crate::tls::ClientTls;
+use link::{Event, Gone, Incoming, Link, Secured};
 use mapping::Mappings;
 use outbox::{MARK, Outbox};
 use receipts::{Overrun, Receipts};
@@ -58,6 +59,10 @@ const GOODBYE_MAX: Duration = Duration::from_secs(1);
 
 /// Longest password file; a password has at most 65,535 bytes.
 const PASSWORD_LEN_MAX: usize = 65_535;
+
+/// The alarm about the end of the certificate that the broker is shown. It is
+/// looked at with each connection.
+const CERTIFICATE_ALARM: &str = "certificate";
 
 /// Why a connection ended.
 enum End {
@@ -190,7 +195,11 @@ impl Running {
             Ok(password) => password,
             Err(reason) => return End::Lost(reason),
         };
-        let mut link = Link::open(&self.settings, password);
+        let tls = match self.tls().await {
+            Ok(tls) => tls,
+            Err(reason) => return End::Lost(reason),
+        };
+        let mut link = Link::open(&self.settings, password, tls);
         let mut is_open = false;
         let mut ticks = interval(CHECKPOINT_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -217,6 +226,28 @@ impl Running {
                 return explained(link, end).await;
             }
         }
+    }
+
+    /// Reads what TLS needs, and looks how long the own certificate counts.
+    async fn tls(&self) -> Result<Option<Secured>, String> {
+        let Some(settings) = self.settings.tls.clone() else {
+            return Ok(None);
+        };
+        let reading = tokio::task::spawn_blocking(move || {
+            let tls = ClientTls::new(settings);
+            let config = tls.named_config().map_err(|error| error.to_string())?;
+            let own = tls.watched("bridge");
+            let alarm = own.and_then(|own| own.expiry_alarm(SystemTime::now()));
+            Ok::<_, String>((Secured { tls, config }, alarm))
+        });
+        let read = reading.await.map_err(|error| error.to_string())?;
+        let (secured, alarm) = read?;
+        let health = &self.context.health;
+        match alarm {
+            Some(alarm) => health.alarm(CERTIFICATE_ALARM, &alarm),
+            None => health.clear_alarm(CERTIFICATE_ALARM),
+        }
+        Ok(Some(secured))
     }
 
     /// Acknowledges what is durable and sends what there is.

@@ -321,3 +321,63 @@ fn a_gateway_forwards_over_tls_and_commands_reach_both() {
         (&"uplink".into(), &"CN=gateway-1".into())
     );
 }
+
+#[test]
+fn a_bridge_carries_over_tls_in_both_versions_and_says_what_is_wrong() {
+    let dir = Dir::new();
+    let own = dir.issue("bridge-1", Purpose::Client);
+    dir.write("own.crt", &own.certificate);
+    dir.write("own.key", &own.key);
+    let [broker_dir, gateway_dir] = ["b", "g"].map(|name| dir.path().join(name));
+    std::fs::create_dir(&broker_dir).unwrap();
+    std::fs::create_dir(&gateway_dir).unwrap();
+    let tls = "[tls]\ncertificate = \"../server.crt\"\nkey = \"../server.key\"\nclient_ca = \"../ca.crt\"\nclient_certificates = \"required\"\n";
+    let broker = Running::listening(&broker_dir, "gateway", [MQTTS, "", ""], tls);
+    let bridge = |name: &str, version: &str, server_name: &str| {
+        format!(
+            "[[bridge]]\nname = {name:?}\nversion = {version:?}\naddress = {:?}\n\
+             topics = [ {{ filter = \"a/#\", direction = \"out\", remote_prefix = \"{name}/\" }} ]\n\
+             tls = {{ ca = \"../ca.crt\", certificate = \"../own.crt\", key = \"../own.key\", server_name = {server_name:?} }}\n",
+            broker.address("mqtt_tls")
+        )
+    };
+    let bridges = [
+        bridge("old", "3.1.1", "hub"),
+        bridge("new", "5", "hub"),
+        bridge("wrong", "5", "other"),
+    ];
+    let gateway = Running::start(&gateway_dir, "gateway", &bridges.concat());
+    let deadline = SystemTime::now() + client::LIMIT;
+    let reason = format!(
+        "the certificate of {} is for hub, 127.0.0.1, expected other",
+        broker.address("mqtt_tls")
+    );
+    loop {
+        let status = status(&gateway);
+        let state = |name: &str| {
+            let devices = status["devices"].as_array().unwrap();
+            devices
+                .iter()
+                .find(|one| one["name"] == name)
+                .unwrap()
+                .clone()
+        };
+        let up = ["old", "new"]
+            .iter()
+            .all(|name| state(name)["state"] == "connected");
+        let told = state("wrong")["reason"].as_str().unwrap().contains(&reason);
+        if up && told {
+            break;
+        }
+        assert!(SystemTime::now() < deadline, "{status}");
+    }
+    let publisher = std::net::TcpStream::connect(gateway.address("mqtt")).unwrap();
+    client::publish_plain(publisher, 10);
+    loop {
+        let output = broker.command(&["tail", "readings", "--from", "earliest"]);
+        if String::from_utf8_lossy(&output.stdout).lines().count() == 20 {
+            break;
+        }
+        assert!(SystemTime::now() < deadline, "{output:?}");
+    }
+}

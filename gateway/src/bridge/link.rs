@@ -8,6 +8,7 @@
 //! acknowledgements are manual. See the research that led there in decision
 //! 0016.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +18,8 @@ use rumqttc::v5::mqttbytes::v5::{
     ConnectProperties, Filter, PubAckReason, PublishProperties, RetainForwardRule,
     SubscribeReasonCode,
 };
+use rumqttc::{TlsConfiguration, Transport};
+use rustls::ClientConfig;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -24,6 +27,7 @@ use super::receipts::UNWRITTEN_MAX;
 use crate::config::defaults::BRIDGE_TOPICS_MAX;
 use crate::config::{Bridge, BridgeVersion};
 use crate::mqtt::message::{Message, MessageProperties};
+use crate::tls::ClientTls;
 
 /// Events that wait for the bridge. When it is behind, the connection is not
 /// read.
@@ -111,6 +115,35 @@ pub struct Receipt {
 #[error("the client takes nothing more")]
 pub struct Gone;
 
+/// What a connection over TLS needs.
+pub struct Secured {
+    /// Tells what went wrong.
+    pub tls: Arc<ClientTls>,
+    /// What the library needs.
+    pub config: Arc<ClientConfig>,
+}
+
+/// Finds words for the end of a connection.
+struct Why {
+    address: String,
+    tls: Option<Arc<ClientTls>>,
+}
+
+impl Why {
+    fn tell(&self, error: &(dyn std::error::Error + 'static)) -> String {
+        let mut cause = Some(error);
+        while let Some(one) = cause {
+            let io = one.downcast_ref::<std::io::Error>();
+            let told = io.zip(self.tls.as_ref());
+            if let Some(reason) = told.and_then(|(io, tls)| tls.explain(&self.address, io)) {
+                return reason;
+            }
+            cause = one.source();
+        }
+        error.to_string()
+    }
+}
+
 enum Client {
     V311(rumqttc::AsyncClient),
     V5(v5::AsyncClient),
@@ -131,28 +164,38 @@ impl Drop for Link {
 
 impl Link {
     /// Begins to connect.
-    pub fn open(config: &Bridge, password: Option<String>) -> Self {
+    pub fn open(config: &Bridge, password: Option<String>, secured: Option<Secured>) -> Self {
         let (sender, events) = mpsc::channel(EVENTS_MAX);
         // Never full: the window, the acknowledgements and the rest are each
         // counted, so nothing that is handed over has to wait here.
         let capacity = usize::from(config.inflight) + UNWRITTEN_MAX + CONTROL_MAX;
+        let transport = secured.as_ref().map(|secured| {
+            let config = TlsConfiguration::Rustls(Arc::clone(&secured.config));
+            Transport::tls_with_config(config)
+        });
+        let why = Why {
+            address: config.address.to_string(),
+            tls: secured.map(|secured| secured.tls),
+        };
         match config.version {
             BridgeVersion::V311 => {
-                let options = options_v311(config, password);
+                let mut options = options_v311(config, password);
+                transport.map(|transport| options.set_transport(transport));
                 let (client, events_of) = rumqttc::AsyncClient::new(options, capacity);
                 Self {
                     client: Client::V311(client),
                     events,
-                    task: tokio::spawn(drive_v311(events_of, sender)),
+                    task: tokio::spawn(drive_v311(events_of, sender, why)),
                 }
             }
             BridgeVersion::V5 => {
-                let options = options_v5(config, password);
+                let mut options = options_v5(config, password);
+                transport.map(|transport| options.set_transport(transport));
                 let (client, events_of) = v5::AsyncClient::new(options, capacity);
                 Self {
                     client: Client::V5(client),
                     events,
-                    task: tokio::spawn(drive_v5(events_of, sender)),
+                    task: tokio::spawn(drive_v5(events_of, sender, why)),
                 }
             }
         }
@@ -337,7 +380,7 @@ fn options_v5(config: &Bridge, password: Option<String>) -> v5::MqttOptions {
     options
 }
 
-async fn drive_v311(mut client: rumqttc::EventLoop, events: mpsc::Sender<Event>) {
+async fn drive_v311(mut client: rumqttc::EventLoop, events: mpsc::Sender<Event>, why: Why) {
     use rumqttc::{Outgoing, Packet, SubscribeReasonCode};
     client
         .network_options
@@ -376,7 +419,7 @@ async fn drive_v311(mut client: rumqttc::EventLoop, events: mpsc::Sender<Event>)
             }
             Ok(rumqttc::Event::Outgoing(Outgoing::Disconnect)) => Event::Disconnected,
             Ok(_) => continue,
-            Err(error) => Event::Lost(error.to_string()),
+            Err(error) => Event::Lost(why.tell(&error)),
         };
         let is_last = matches!(event, Event::Lost(_));
         if events.send(event).await.is_err() || is_last {
@@ -385,7 +428,7 @@ async fn drive_v311(mut client: rumqttc::EventLoop, events: mpsc::Sender<Event>)
     }
 }
 
-async fn drive_v5(mut client: v5::EventLoop, events: mpsc::Sender<Event>) {
+async fn drive_v5(mut client: v5::EventLoop, events: mpsc::Sender<Event>, why: Why) {
     use rumqttc::Outgoing;
     use v5::mqttbytes::v5::Packet;
     loop {
@@ -427,7 +470,7 @@ async fn drive_v5(mut client: v5::EventLoop, events: mpsc::Sender<Event>) {
             }
             Ok(v5::Event::Outgoing(Outgoing::Disconnect)) => Event::Disconnected,
             Ok(_) => continue,
-            Err(error) => Event::Lost(error.to_string()),
+            Err(error) => Event::Lost(why.tell(&error)),
         };
         let is_last = matches!(event, Event::Lost(_));
         if events.send(event).await.is_err() || is_last {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::names::{check_filter, check_site, host_port};
 use super::node::duration_within;
 use super::section::Section;
+use super::tls::{ClientTls, client_tls};
 use super::{HostPort, defaults};
 
 /// One `[[bridge]]`.
@@ -17,6 +18,8 @@ pub struct Bridge {
     pub node: String,
     /// The broker.
     pub address: HostPort,
+    /// How the broker is checked, and what it is shown. `None`: plain TCP.
+    pub tls: Option<ClientTls>,
     /// The version that is spoken.
     pub version: BridgeVersion,
     /// The client identifier at the broker.
@@ -150,6 +153,7 @@ fn bridge(section: &Section<'_>, node: &str) -> Option<Bridge> {
         .number("inflight", 1, defaults::BRIDGE_INFLIGHT_MAX)
         .and_then(|number| u16::try_from(number).ok());
     let topics = topics(section);
+    let tls = client_tls(section);
     section.missing("name", NAME);
     section.missing("address", ADDRESS);
     section.finish();
@@ -159,6 +163,7 @@ fn bridge(section: &Section<'_>, node: &str) -> Option<Bridge> {
         name,
         node: node.to_owned(),
         address: address?,
+        tls,
         version: version.unwrap_or(BridgeVersion::V5),
         user,
         password_file: password_file.map(PathBuf::from),

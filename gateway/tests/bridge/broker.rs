@@ -32,6 +32,7 @@ pub struct Running {
 
 pub fn config(address: SocketAddr, version: BridgeVersion, topics: Vec<BridgeTopic>) -> Bridge {
     Bridge {
+        tls: None,
         name: "plant".to_owned(),
         node: "press-shop".to_owned(),
         address: HostPort {
