@@ -2,7 +2,9 @@
 # Installs what cross/build.sh needs on Debian 12 (amd64), as root. Running it
 # again changes nothing.
 #
-#   cross/setup.sh [arm64] [armhf]      default: both
+#   cross/setup.sh [arm64] [armhf] [image]      default: arm64 armhf
+#
+# `image` is what cross/image.sh and its test need beside arm64.
 #
 # The compiler is Debian's rustc-web: the only one in Debian 12 that is new
 # enough, and the one whose standard library for arm64 is a package of its own.
@@ -26,8 +28,12 @@ for target in $targets; do
         # and apt then drops the security updates of all other ones as well.
         packages="$packages rust-web-src gcc-arm-linux-gnueabihf libc6-dev-armhf-cross"
         ;;
+    image)
+        packages="$packages mmdebstrap arch-test mtools dosfstools e2fsprogs fdisk
+            qemu-system-arm"
+        ;;
     *)
-        echo "cross/setup.sh: $target: expected arm64 or armhf" >&2
+        echo "cross/setup.sh: $target: expected arm64, armhf or image" >&2
         exit 64
         ;;
     esac

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::args::Args;
 use crate::failure::{Failure, Outcome};
-use crate::{bench, containers, fuzz, interop, package, powercut, service, tidy};
+use crate::{bench, containers, fuzz, image, interop, package, powercut, service, tidy};
 
 const HELP: &str = "\
 Developer commands of Forebay.
@@ -18,6 +18,7 @@ Commands:
   package     make a Debian package and check its program
   service     run the package under systemd: start, kill, hang, upgrade, purge
   containers  check the image, the manifests and the chart
+  image       make the SD-card image and cut its power in QEMU
   bench       score and time the analytic functions
   tidy        check crate edges, file sizes, words, licences and attributes
 ";
@@ -44,6 +45,7 @@ pub fn main(mut words: Vec<String>) -> ExitCode {
         "package" => with_help(words, package::HELP, package::command),
         "service" => with_help(words, service::HELP, service::command),
         "containers" => with_help(words, containers::HELP, containers::command),
+        "image" => with_help(words, image::HELP, image::command),
         "bench" => with_help(words, bench::HELP, bench::command),
         "tidy" => with_help(words, tidy::HELP, tidy::command),
         other => Err(Failure::new(format!(

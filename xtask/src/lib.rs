@@ -16,6 +16,7 @@ pub mod cli;
 pub mod containers;
 pub mod failure;
 pub mod fuzz;
+pub mod image;
 pub mod interop;
 pub mod loopfs;
 pub mod node;

@@ -26,7 +26,7 @@ Usage: cargo xtask package [OPTIONS]
 
 Options:
   --target NAME    amd64 (default), arm64 or armhf; the last two need cross/setup.sh
-  --profile NAME   of cargo (default release)
+  --profile NAME   of cargo (default release, for boards `board`)
   --bin PATH       package this program instead of building one
   --version TEXT   of the package (default: that of Cargo.toml)
   --out DIR        where to put it (default target/packages)
@@ -40,7 +40,7 @@ Options:
 pub fn command(mut args: Args) -> Outcome {
     let target = args.value("--target")?.unwrap_or(Target::Amd64);
     let profile = args.value("--profile")?;
-    let profile: String = profile.unwrap_or_else(|| "release".to_owned());
+    let profile: String = profile.unwrap_or_else(|| target.profile().to_owned());
     let given = args.value::<PathBuf>("--bin")?;
     let version = args.value("--version")?;
     let out = args.value("--out")?;
@@ -73,7 +73,10 @@ pub fn command(mut args: Args) -> Outcome {
 }
 
 /// Builds the program for `target`; returns where it lies.
-fn build(target: Target, profile: &str) -> Outcome<PathBuf> {
+///
+/// # Errors
+/// It does not compile, or cross/setup.sh has not run.
+pub fn build(target: Target, profile: &str) -> Outcome<PathBuf> {
     let Some(triple) = target.cross_triple() else {
         return program::build(profile);
     };

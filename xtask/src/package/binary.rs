@@ -11,9 +11,6 @@ use crate::failure::{During, Failure, Outcome};
 /// The C library of Debian 12 and of the Raspberry Pi OS made from it.
 const GLIBC_MAX: Glibc = Glibc(2, 36);
 
-/// Stripped bytes: what a gateway on a slow link is still updated with.
-const SIZE_MAX: u64 = 20_000_000;
-
 /// Libraries that every Debian has. Anything else would be a dependency that
 /// nobody wrote down.
 const LIBRARIES: [&str; 6] = [
@@ -52,8 +49,9 @@ pub fn check(target: Target, path: &Path) -> Outcome<Properties> {
     let headers = readelf(target, path)?;
     let size = fs::metadata(path).during(path.display())?.len();
     let mut complaints = complaints(target, &headers);
-    if size > SIZE_MAX {
-        complaints.push(format!("{size} bytes, expected at most {SIZE_MAX}"));
+    let size_max = target.size_max();
+    if size > size_max {
+        complaints.push(format!("{size} bytes, expected at most {size_max}"));
     }
     let Some(glibc) = newest_glibc(&headers).filter(|_| complaints.is_empty()) else {
         let complaints = complaints.join("\n  ");

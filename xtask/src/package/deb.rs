@@ -45,7 +45,10 @@ const FILES: [(&str, &str); 10] = [
 ];
 
 /// Folders whose files are copied as they are.
-const FOLDERS: [(&str, &str); 1] = [("config/queries", "usr/share/doc/forebay/examples/queries")];
+const FOLDERS: [(&str, &str); 2] = [
+    ("docs", "usr/share/doc/forebay"),
+    ("config/queries", "usr/share/doc/forebay/examples/queries"),
+];
 
 /// Scripts that dpkg runs.
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];

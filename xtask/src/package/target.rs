@@ -25,6 +25,25 @@ impl Target {
         }
     }
 
+    /// The cargo profile of what is shipped (Cargo.toml says why).
+    #[must_use]
+    pub fn profile(self) -> &'static str {
+        match self {
+            Self::Amd64 => "release",
+            Self::Arm64 | Self::Armhf => "board",
+        }
+    }
+
+    /// The most that the stripped program may have, in bytes: on a board what a
+    /// slow link can still be sent, on a PC what would be a mistake of ours.
+    #[must_use]
+    pub fn size_max(self) -> u64 {
+        match self {
+            Self::Amd64 => 40_000_000,
+            Self::Arm64 | Self::Armhf => 20_000_000,
+        }
+    }
+
     /// A program of binutils that understands this target.
     #[must_use]
     pub fn tool(self, name: &str) -> String {

@@ -11,6 +11,7 @@ use super::load::{self, is_ready};
 use super::machine::Machine;
 use super::{Stage, VERSIONS};
 use crate::failure::{During, Failure, Outcome};
+use crate::tidy::repository;
 
 /// The time a restart gets, with the two seconds that the unit waits.
 const RESTART_LIMIT: Duration = Duration::from_secs(60);
@@ -24,9 +25,12 @@ const OWN_LINE: &str = "# The administrator's own line.\n";
 /// A mistake that the node finds.
 const MISTAKE: &str = "[log]\nlevle = \"debug\"\n";
 
-/// A device that a reload adds. Nothing listens there, which is its concern.
-const DEVICE: &str = "[[modbus]]\nname = \"press-7\"\nendpoint = \"tcp://127.0.0.1:5020\"\n\
-                      tags = [{ name = \"speed\", address = 1, type = \"UINT16\" }]\n";
+/// A query that a reload adds. It finds nothing to read here, and writes to no
+/// topic of others.
+const QUERY: &str = "[[query]]\nname = \"added\"\nfile = \"added.sql\"\n";
+
+/// Where it comes from: some systems leave the examples of packages out.
+const QUERY_SOURCE: &str = "config/queries/vibration-level.sql";
 
 /// One step, which prints nothing when it succeeds.
 type Scenario = (&'static str, fn(&mut Stage) -> Outcome);
@@ -38,7 +42,7 @@ pub const ALL: [Scenario; 11] = [
     ("SIGKILL: it comes back with everything", kill),
     ("SIGSTOP: the watchdog starts it anew", hang),
     (
-        "a reload adds a device, one with mistakes is refused",
+        "a reload adds a query, one with mistakes is refused",
         reload,
     ),
     ("a start with mistakes is not tried again", mistakes),
@@ -153,12 +157,14 @@ fn hang(stage: &mut Stage) -> Outcome {
 
 fn reload(stage: &mut Stage) -> Outcome {
     let packaged = read_config(&stage.machine)?;
+    let query = stage.machine.path("etc/forebay/added.sql");
+    fs::copy(repository().join(QUERY_SOURCE), query).during(QUERY_SOURCE)?;
     stage.load.during(&stage.machine, |machine| {
         let pid = property(machine, "MainPID")?;
-        write_config(machine, &format!("{packaged}{DEVICE}"))?;
+        write_config(machine, &format!("{packaged}{QUERY}"))?;
         machine.run(&["systemctl", "reload", "forebay"])?;
-        machine.until("the device is there", RESTART_LIMIT, |machine| {
-            Ok(load::status(machine)?.to_string().contains("press-7"))
+        machine.until("the query is there", RESTART_LIMIT, |machine| {
+            Ok(load::status(machine)?.to_string().contains("\"added\""))
         })?;
         write_config(machine, &format!("{packaged}{MISTAKE}"))?;
         if machine.run(&["systemctl", "reload", "forebay"]).is_ok() {
@@ -176,8 +182,8 @@ fn reload(stage: &mut Stage) -> Outcome {
         machine.until("the refusal is in the status", RESTART_LIMIT, |machine| {
             Ok(property(machine, "StatusText")?.contains("mistakes"))
         })?;
-        let kept = load::status(machine)?.to_string().contains("press-7");
-        expect("devices kept", &kept.to_string(), "true")?;
+        let kept = load::status(machine)?.to_string().contains("\"added\"");
+        expect("queries kept", &kept.to_string(), "true")?;
         write_config(machine, &packaged)?;
         machine.run(&["systemctl", "reload", "forebay"])?;
         machine.until("the status is well again", RESTART_LIMIT, |machine| {
