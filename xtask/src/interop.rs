@@ -126,7 +126,7 @@ fn scenarios() -> Vec<Scenario> {
     all.extend(features::scenarios());
     all.extend(bridge::scenarios());
     all.extend(queries::scenarios());
-    all.push(console::scenario());
+    all.extend(console::scenarios());
     for mode in ["tcp", "rtu-over-tcp", "rtu"] {
         all.push(Scenario::new(
             format!("modbus-pymodbus-types-orders-tables-{mode}"),

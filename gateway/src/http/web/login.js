@@ -1,7 +1,7 @@
 // Logging in, where the node wants it.
 
 import { element, fill } from './dom.js';
-import { tell } from './node.js';
+import { LoginNeeded, tell } from './node.js';
 
 /** Asks for a name and a password; `done` is called when they are right. */
 export function show(main, done) {
@@ -19,7 +19,7 @@ export function show(main, done) {
         await tell('/api/v1/login', { user: user.value, password: password.value });
         done();
       } catch (error) {
-        failure.textContent = error.name === 'LoginNeeded' || error.constructor.name === 'LoginNeeded'
+        failure.textContent = error instanceof LoginNeeded
           ? 'The name or the password is not right.' : error.message;
         password.value = '';
         password.focus();
