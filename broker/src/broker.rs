@@ -8,6 +8,7 @@ use forebay_kafka::{ApiKey, DecodeError, Reader, Request, decode_request_header}
 use forebay_storage::{Partition, Storage, Topic};
 use parking_lot::Mutex;
 
+use crate::authority::{Authority, Visit};
 use crate::book::Books;
 use crate::call::{Call, ConnectionContext};
 use crate::clock::Clock;
@@ -34,6 +35,7 @@ pub struct Broker {
     pub(crate) groups: Mutex<GroupDesk>,
     pub(crate) producer_ids: Mutex<ProducerIds>,
     pub(crate) counters: Counters,
+    authority: Option<Arc<dyn Authority>>,
     wake_groups: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -49,8 +51,27 @@ impl Broker {
             books: Books::default(),
             producer_ids: Mutex::new(ProducerIds::default()),
             counters: Counters::default(),
+            authority: None,
             wake_groups: OnceLock::new(),
         }
+    }
+
+    /// Asks an authority who may do what.
+    #[must_use]
+    pub fn with_authority(mut self, authority: Arc<dyn Authority>) -> Self {
+        self.authority = Some(authority);
+        self
+    }
+
+    /// Whether logins are served and looked at.
+    pub(crate) fn has_authority(&self) -> bool {
+        self.authority.is_some()
+    }
+
+    /// Whether a connection may do more than log in.
+    pub(crate) fn is_known(&self, context: &ConnectionContext) -> bool {
+        let authority = self.authority.as_deref();
+        authority.is_none_or(|asked| context.session.principal(asked, context).is_some())
     }
 
     /// Handles one request frame, without its length prefix, and never blocks.
@@ -137,13 +158,17 @@ impl Broker {
             .map_err(|_| CloseReason::UnknownApi(header.api_key))?;
         self.counters.add_request(key);
         let version = header.api_version;
-        let call = Call {
+        if !self.serves(key) {
+            return Err(CloseReason::UnknownApi(header.api_key));
+        }
+        let mut call = Call {
             key,
             version,
             correlation_id: header.correlation_id,
             client_id: header.client_id,
             client_host: context.client_host,
-            advertised: context.advertised,
+            advertised: context.advertised.clone(),
+            visit: None,
         };
         if !served_versions(key).contains(&version) {
             return match key {
@@ -154,7 +179,46 @@ impl Broker {
                 }),
             };
         }
+        let Some(authority) = &self.authority else {
+            return self.dispatch(&call, &mut reader);
+        };
+        match key {
+            ApiKey::ApiVersions => {}
+            ApiKey::SaslHandshake => {
+                let request = body(&mut reader, version)?;
+                return Ok(self.sasl_handshake(&call, &**authority, &context, request));
+            }
+            ApiKey::SaslAuthenticate => {
+                let request = body(&mut reader, version)?;
+                return Ok(self.sasl_authenticate(&call, &context, request));
+            }
+            _ => call.visit = Some(self.visit(authority, &context)?),
+        }
         self.dispatch(&call, &mut reader)
+    }
+
+    fn visit(
+        &self,
+        authority: &Arc<dyn Authority>,
+        context: &ConnectionContext,
+    ) -> Result<Visit, CloseReason> {
+        let Some(principal) = context.session.principal(&**authority, context) else {
+            authority.refused_without_login(context);
+            return Err(CloseReason::NotLoggedIn);
+        };
+        Ok(Visit {
+            authority: Arc::clone(authority),
+            session: Arc::clone(&context.session),
+            principal,
+        })
+    }
+
+    /// Whether an API is served at all: logins only where they mean something.
+    pub(crate) fn serves(&self, key: ApiKey) -> bool {
+        match key {
+            ApiKey::SaslHandshake | ApiKey::SaslAuthenticate => self.has_authority(),
+            _ => true,
+        }
     }
 
     fn dispatch(self: &Arc<Self>, call: &Call, reader: &mut Reader) -> Result<Reply, CloseReason> {
@@ -186,6 +250,9 @@ impl Broker {
             ApiKey::AlterConfigs => self.alter_configs(call, body(reader, v)?),
             ApiKey::IncrementalAlterConfigs => {
                 self.incremental_alter_configs(call, body(reader, v)?)
+            }
+            ApiKey::SaslHandshake | ApiKey::SaslAuthenticate => {
+                return Err(CloseReason::UnknownApi(call.key as i16));
             }
             ApiKey::DescribeLogDirs => self.describe_log_dirs(call, body(reader, v)?),
             ApiKey::DescribeCluster => self.describe_cluster(call, body(reader, v)?),

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use forebay_kafka::{ApiKey, KStr, Message, encode_response};
 use forebay_storage::Ticket;
 
+use crate::authority::{Operation, Resource, Session, Visit};
 use crate::config::BrokerConfig;
+use crate::errors::Refusal;
 use crate::reply::{CloseReason, Reply};
 use crate::{Advertised, ClientCertificate};
 
@@ -21,6 +23,10 @@ pub struct ConnectionContext {
     /// Where the client is told to come back to. `None`: the address of the
     /// configuration.
     pub advertised: Option<Arc<Advertised>>,
+    /// Nobody on the way reads along.
+    pub is_secure: bool,
+    /// Who the client has become.
+    pub session: Arc<Session>,
 }
 
 impl ConnectionContext {
@@ -30,6 +36,8 @@ impl ConnectionContext {
             client_host,
             certificate: None,
             advertised: None,
+            is_secure: false,
+            session: Arc::default(),
         }
     }
 }
@@ -43,9 +51,44 @@ pub(crate) struct Call {
     pub(crate) client_id: Option<KStr>,
     pub(crate) client_host: IpAddr,
     pub(crate) advertised: Option<Arc<Advertised>>,
+    /// Whom to ask about it; `None`: everything is allowed.
+    pub(crate) visit: Option<Visit>,
 }
 
 impl Call {
+    /// Whether the request may do something; for what is shown or left out.
+    pub(crate) fn sees(&self, operation: Operation, resource: Resource<'_>) -> bool {
+        let visit = self.visit.as_ref();
+        visit.is_none_or(|visit| visit.may(operation, resource))
+    }
+
+    /// Refuses what the request may not do.
+    pub(crate) fn check(
+        &self,
+        operation: Operation,
+        resource: Resource<'_>,
+    ) -> Result<(), Refusal> {
+        if self.sees(operation, resource) {
+            return Ok(());
+        }
+        if let Some(visit) = &self.visit {
+            visit
+                .authority
+                .denied(&visit.principal, operation, resource);
+        }
+        Err(match resource {
+            Resource::Topic(name) => Refusal::TopicNotAllowed(name.to_owned()),
+            Resource::Group(name) => Refusal::GroupNotAllowed(name.to_owned()),
+            Resource::AnyTopic | Resource::Cluster => Refusal::ClusterNotAllowed,
+        })
+    }
+
+    /// Whether who asked may still be here.
+    pub(crate) fn is_welcome(&self) -> bool {
+        let visit = self.visit.as_ref();
+        visit.is_none_or(|visit| visit.authority.is_welcome(&visit.principal))
+    }
+
     /// Host and port that this client is told.
     pub(crate) fn advertised<'a>(&'a self, config: &'a BrokerConfig) -> (KStr, i32) {
         let (host, port) = match &self.advertised {

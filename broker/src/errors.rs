@@ -126,6 +126,15 @@ pub enum Refusal {
     /// The topic cannot be altered.
     #[error(transparent)]
     Alter(#[from] AlterTopicError),
+    /// The client may not do this with the topic.
+    #[error("not allowed for topic '{0}'")]
+    TopicNotAllowed(String),
+    /// The client may not do this with the group.
+    #[error("not allowed for group '{0}'")]
+    GroupNotAllowed(String),
+    /// The client may not do this at all.
+    #[error("not allowed on this cluster")]
+    ClusterNotAllowed,
     /// The request waited for the disk longer than its timeout.
     #[error("the log did not take the batch within {0} ms")]
     TimedOut(i32),
@@ -158,6 +167,9 @@ impl KafkaCode for Refusal {
             Self::Create(error) => error.kafka_code(),
             Self::Delete(error) => error.kafka_code(),
             Self::Alter(error) => error.kafka_code(),
+            Self::TopicNotAllowed(_) => code::TOPIC_AUTHORIZATION_FAILED,
+            Self::GroupNotAllowed(_) => code::GROUP_AUTHORIZATION_FAILED,
+            Self::ClusterNotAllowed => code::CLUSTER_AUTHORIZATION_FAILED,
             Self::TimedOut(_) => code::REQUEST_TIMED_OUT,
         }
     }

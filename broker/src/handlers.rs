@@ -15,4 +15,5 @@ pub(crate) mod overview;
 mod produce;
 pub(crate) mod producer_id;
 mod records;
+mod sasl;
 mod topics;

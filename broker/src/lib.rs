@@ -7,9 +7,9 @@
 //! return a [`Reply`] that says what has to happen first. Only `server` knows
 //! sockets and tokio.
 //!
-//! The crate does not replicate, has no transactions and no access control,
-//! and does not know MQTT or the uplink; it serves the uplink's append
-//! condition like any other client's.
+//! The crate does not replicate, has no transactions, decides nothing about users
+//! (it asks an [`Authority`]), and does not know MQTT or the uplink; it serves the
+//! uplink's append condition like any other client's.
 //!
 //! Start at [`Broker::new`] and [`serve`]; error codes are assigned in
 //! `errors`. `docs/kafka-compatibility.md` describes the behaviour for users.
@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod authority;
 mod book;
 mod broker;
 mod call;
@@ -34,6 +35,9 @@ mod stats;
 pub mod topic_config;
 pub mod topic_name;
 
+pub use authority::{
+    Authority, Login, LoginStep, LoginStepLater, Operation, Principal, Resource, Session,
+};
 pub use broker::Broker;
 pub use call::ConnectionContext;
 pub use certificate::ClientCertificate;
@@ -44,6 +48,6 @@ pub use config::{
 pub use errors::{KafkaCode, Refusal};
 pub use handlers::fetch::{FetchWait, MAX_FETCH_BYTES};
 pub use handlers::overview::{GroupOffset, GroupOverview};
-pub use reply::{Answer, CloseReason, Reply, Work};
+pub use reply::{Answer, CloseReason, Pending, Reply, Work};
 pub use server::{Advertised, Arriving, Listeners, Opened, Opening, SecureListener, Stream, serve};
 pub use stats::Stats;

@@ -30,6 +30,8 @@ pub enum Reply {
     /// The rest of the work reads or syncs files: run it where blocking is
     /// allowed, before the next request of the connection.
     Blocking(Work),
+    /// The rest of the work is awaited before the next request of the connection.
+    Pending(Pending),
     /// The log takes no more bytes for the moment: run the work after the next
     /// commit, before the next request of the connection.
     Stalled(Work),
@@ -45,6 +47,9 @@ pub enum Reply {
 
 /// Work that finishes a request.
 pub type Work = Box<dyn FnOnce() -> Reply + Send>;
+
+/// Work that finishes a request and waits for others.
+pub type Pending = Pin<Box<dyn Future<Output = Reply> + Send>>;
 
 /// Why a connection is closed without a response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +71,9 @@ pub enum CloseReason {
     /// The response cannot be encoded in the request's version.
     #[error("response cannot be encoded: {0}")]
     Encode(String),
+    /// A request came that needs a login, or whose login means nothing any more.
+    #[error("a login is needed")]
+    NotLoggedIn,
     /// A Produce with acks=0 was refused; closing is the only way to say so.
     #[error("produce with acks=0 was refused: {0}")]
     UnacknowledgedRefused(String),
@@ -122,6 +130,7 @@ impl std::fmt::Debug for Reply {
             Self::Ready(response) => f.debug_tuple("Ready").field(&response.len()).finish(),
             Self::AfterCommit { ticket, .. } => f.debug_tuple("AfterCommit").field(ticket).finish(),
             Self::Blocking(_) => f.write_str("Blocking"),
+            Self::Pending(_) => f.write_str("Pending"),
             Self::Stalled(_) => f.write_str("Stalled"),
             Self::LongPoll(_) => f.write_str("LongPoll"),
             Self::Later(_) => f.write_str("Later"),

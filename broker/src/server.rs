@@ -74,6 +74,7 @@ pub async fn serve(
                             connections.spawn(run(connection, stream, peer, broker));
                         }
                         Arrival::Secure(opening) => {
+                            context.is_secure = true;
                             context.advertised = listeners.secure.as_ref().map(|(_, at)| Arc::clone(at));
                             let connection = Connection::new(Arc::clone(&broker), commits, closing, context);
                             connections.spawn(run_secure(connection, opening, peer, broker));

@@ -12,6 +12,7 @@ pub(crate) struct Counters {
     accepted: AtomicU64,
     refused: AtomicU64,
     violations: AtomicU64,
+    failed_logins: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     /// By the place of the API in [`ApiKey::ALL`].
@@ -25,6 +26,7 @@ impl Default for Counters {
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             violations: AtomicU64::new(0),
+            failed_logins: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
             requests: ApiKey::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
@@ -57,6 +59,10 @@ impl Counters {
         self.violations.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(crate) fn add_failed_login(&self) {
+        self.failed_logins.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn add_bytes_in(&self, count: usize) {
         self.bytes_in.fetch_add(count as u64, Ordering::Relaxed);
     }
@@ -80,6 +86,7 @@ impl Counters {
             connections_total: get(&self.accepted),
             connections_refused: get(&self.refused),
             violations: get(&self.violations),
+            failed_logins: get(&self.failed_logins),
             bytes_in: get(&self.bytes_in),
             bytes_out: get(&self.bytes_out),
             requests: by_api
@@ -101,6 +108,8 @@ pub struct Stats {
     pub connections_refused: u64,
     /// Connections closed because of what the client sent.
     pub violations: u64,
+    /// Logins that failed.
+    pub failed_logins: u64,
     /// Bytes of requests, with their length prefixes.
     pub bytes_in: u64,
     /// Bytes of responses, with their length prefixes.

@@ -20,7 +20,7 @@ impl Broker {
         _request: ApiVersionsRequest,
     ) -> Reply {
         call.ready(&ApiVersionsResponse {
-            api_keys: served_apis(),
+            api_keys: self.served_apis(),
             supported_features: vec![SupportedFeatureKey {
                 name: FEATURE_NAME.into(),
                 min_version: FEATURE_VERSION,
@@ -40,27 +40,28 @@ impl Broker {
         };
         call.ready(&ApiVersionsResponse {
             error_code: error_code::UNSUPPORTED_VERSION,
-            api_keys: served_apis(),
+            api_keys: self.served_apis(),
             ..ApiVersionsResponse::default()
         })
     }
-}
 
-fn served_apis() -> Vec<ApiVersion> {
-    let served = |key: &ApiKey| {
-        let versions = served_versions(*key);
-        ApiVersion {
-            api_key: *key as i16,
-            // librdkafka takes Produce v0 as the sign that a broker knows
-            // compression at all (KAFKA-18659); requests below 3 are refused.
-            min_version: if *key == ApiKey::Produce {
-                0
-            } else {
-                *versions.start()
-            },
-            max_version: *versions.end(),
-            ..ApiVersion::default()
-        }
-    };
-    ApiKey::ALL.iter().map(served).collect()
+    fn served_apis(&self) -> Vec<ApiVersion> {
+        let served = |key: &ApiKey| {
+            let versions = served_versions(*key);
+            ApiVersion {
+                api_key: *key as i16,
+                // librdkafka takes Produce v0 as the sign that a broker knows
+                // compression at all (KAFKA-18659); requests below 3 are refused.
+                min_version: if *key == ApiKey::Produce {
+                    0
+                } else {
+                    *versions.start()
+                },
+                max_version: *versions.end(),
+                ..ApiVersion::default()
+            }
+        };
+        let all = ApiKey::ALL.iter().filter(|key| self.serves(**key));
+        all.map(served).collect()
+    }
 }

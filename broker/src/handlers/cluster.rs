@@ -9,7 +9,9 @@ use forebay_kafka::messages::{
 use forebay_kafka::{KStr, error_code};
 
 use crate::Broker;
+use crate::authority::{Operation, Resource};
 use crate::call::Call;
+use crate::errors::KafkaCode;
 use crate::reply::Reply;
 
 /// FindCoordinator key type of consumer groups.
@@ -53,41 +55,42 @@ impl Broker {
         call: &Call,
         request: FindCoordinatorRequest,
     ) -> Reply {
-        let (error_code, error_message) = if request.key_type == GROUP_KEY {
-            (error_code::NONE, None)
-        } else {
-            (
-                error_code::INVALID_REQUEST,
-                Some(KStr::from(
-                    "transactions and share groups are not supported",
-                )),
-            )
-        };
-        let is_found = error_code == error_code::NONE;
-        let node_id = if is_found { self.config.node_id } else { -1 };
-        let (host, port) = match is_found {
-            true => call.advertised(&self.config),
-            false => (KStr::default(), -1),
-        };
-        if call.version < BATCHED_FIND_COORDINATOR {
-            return call.ready(&FindCoordinatorResponse {
+        let coordinator = |key: KStr| {
+            let refused = |error_code, message: String| Coordinator {
+                key: key.clone(),
+                node_id: -1,
+                port: -1,
                 error_code,
-                error_message,
-                node_id,
+                error_message: Some(message.into()),
+                ..Coordinator::default()
+            };
+            if request.key_type != GROUP_KEY {
+                let message = "transactions and share groups are not supported";
+                return refused(error_code::INVALID_REQUEST, message.to_owned());
+            }
+            if let Err(refusal) = call.check(Operation::Describe, Resource::Group(&key)) {
+                return refused(refusal.kafka_code(), refusal.to_string());
+            }
+            let (host, port) = call.advertised(&self.config);
+            Coordinator {
+                key,
+                node_id: self.config.node_id,
                 host,
                 port,
+                ..Coordinator::default()
+            }
+        };
+        if call.version < BATCHED_FIND_COORDINATOR {
+            let found = coordinator(request.key);
+            return call.ready(&FindCoordinatorResponse {
+                error_code: found.error_code,
+                error_message: found.error_message,
+                node_id: found.node_id,
+                host: found.host,
+                port: found.port,
                 ..FindCoordinatorResponse::default()
             });
         }
-        let coordinator = |key: KStr| Coordinator {
-            key,
-            node_id,
-            host: host.clone(),
-            port,
-            error_code,
-            error_message: error_message.clone(),
-            ..Coordinator::default()
-        };
         let coordinators = request
             .coordinator_keys
             .into_iter()

@@ -16,6 +16,7 @@ use forebay_kafka::{KStr, error_code};
 use forebay_storage::{AppendError, Transaction};
 
 use crate::Broker;
+use crate::authority::{Operation, Resource};
 use crate::call::Call;
 use crate::errors::{KafkaCode, Refusal};
 use crate::group::{Identity, check_group_id};
@@ -37,6 +38,9 @@ impl Broker {
         call: &Call,
         request: OffsetCommitRequest,
     ) -> Reply {
+        if let Err(refusal) = call.check(Operation::Read, Resource::Group(&request.group_id)) {
+            return call.ready(&commit_response(&request, |_, _| refusal.kafka_code()));
+        }
         let identity = Identity {
             member_id: &request.member_id,
             instance_id: request.group_instance_id.as_deref(),
@@ -60,14 +64,18 @@ impl Broker {
         let mut codes = BTreeMap::new();
         for topic in &request.topics {
             for partition in &topic.partitions {
-                let stored = self.check_commit(&topic.name, partition);
+                let allowed = call.check(Operation::Read, Resource::Topic(&topic.name));
+                let stored = allowed
+                    .map_err(|refusal| refusal.kafka_code())
+                    .and_then(|()| {
+                        let stored = self.check_commit(&topic.name, partition);
+                        stored.map_err(|error| error.kafka_code())
+                    });
                 if let Ok(committed) = &stored {
                     let key = key(&request.group_id, &topic.name, partition.partition_index);
                     transaction.put(&key, &committed.encode());
                 }
-                let code = stored
-                    .err()
-                    .map_or(error_code::NONE, |error| error.kafka_code());
+                let code = stored.err().unwrap_or(error_code::NONE);
                 codes.insert((topic.name.clone(), partition.partition_index), code);
             }
         }
@@ -126,7 +134,7 @@ impl Broker {
                         .map(|t| (&t.name, &t.partition_indexes[..]))
                         .collect::<Vec<_>>()
                 });
-                self.group_offsets(&group.group_id, asked.as_deref())
+                self.group_offsets(call, &group.group_id, asked.as_deref())
             });
             let response = OffsetFetchResponse {
                 groups: groups.collect(),
@@ -144,7 +152,7 @@ impl Broker {
                     .map(|t| (&t.name, &t.partition_indexes[..]))
                     .collect::<Vec<_>>()
             });
-        let group = self.group_offsets(&request.group_id, asked.as_deref());
+        let group = self.group_offsets(call, &request.group_id, asked.as_deref());
         let topic = |topic: OffsetFetchResponseTopics| OffsetFetchResponseTopic {
             name: topic.name,
             partitions: topic
@@ -164,6 +172,7 @@ impl Broker {
 
     fn group_offsets(
         &self,
+        call: &Call,
         group_id: &KStr,
         asked: Option<&[Asked<'_>]>,
     ) -> OffsetFetchResponseGroup {
@@ -177,20 +186,38 @@ impl Broker {
                 ..group
             };
         }
+        if let Err(refusal) = call.check(Operation::Describe, Resource::Group(group_id)) {
+            return OffsetFetchResponseGroup {
+                error_code: refusal.kafka_code(),
+                ..group
+            };
+        }
+        let sees = |topic: &str| call.sees(Operation::Describe, Resource::Topic(topic));
         let found = match asked {
             Some(asked) => self.asked_offsets(group_id, asked),
-            None => self.all_offsets(group_id),
+            None => {
+                let mut all = self.all_offsets(group_id);
+                all.retain(|(topic, _)| sees(topic));
+                all
+            }
         };
-        let topics = found
-            .into_iter()
-            .map(|(name, partitions)| OffsetFetchResponseTopics {
+        let topics = found.into_iter().map(|(name, partitions)| {
+            let refused = call
+                .check(Operation::Describe, Resource::Topic(&name))
+                .err();
+            let partition = |(index, offset)| match &refused {
+                None => found_partition(index, offset),
+                Some(refusal) => OffsetFetchResponsePartitions {
+                    error_code: refusal.kafka_code(),
+                    ..found_partition(index, None)
+                },
+            };
+            OffsetFetchResponseTopics {
+                partitions: partitions.into_iter().map(partition).collect(),
                 name,
-                partitions: partitions
-                    .into_iter()
-                    .map(|(index, offset)| found_partition(index, offset))
-                    .collect(),
                 ..OffsetFetchResponseTopics::default()
-            });
+            }
+        });
         OffsetFetchResponseGroup {
             topics: topics.collect(),
             ..group
@@ -243,6 +270,9 @@ impl Broker {
         };
         if let Err(error) = check_group_id(&request.group_id) {
             return refuse(error.kafka_code());
+        }
+        if let Err(refusal) = call.check(Operation::Alter, Resource::Group(&request.group_id)) {
+            return refuse(refusal.kafka_code());
         }
         let (is_known, subscribed) = {
             let desk = self.groups.lock();

@@ -15,6 +15,7 @@ use forebay_kafka::messages::{
 use forebay_kafka::{KStr, error_code};
 
 use crate::Broker;
+use crate::authority::{Operation, Resource};
 use crate::call::Call;
 use crate::errors::{KafkaCode, Refusal};
 use crate::reply::Reply;
@@ -81,7 +82,11 @@ impl Broker {
         request: DescribeConfigsRequest,
     ) -> Reply {
         let results = request.resources.iter().map(|resource| {
-            let described = self.describe_resource(resource);
+            let allowed = call.check(
+                Operation::Describe,
+                guarded(resource.resource_type, &resource.resource_name),
+            );
+            let described = allowed.and_then(|()| self.describe_resource(resource));
             let (error_code, error_message, configs) = match described {
                 Ok(configs) => (error_code::NONE, None, configs),
                 Err(refusal) => (
@@ -225,9 +230,13 @@ impl Broker {
                     .collect();
                 let name = &resource.resource_name;
                 let refusal = broker
-                    .alter(resource.resource_type, name, request.validate_only, |own| {
-                        topic_config::apply(own, &changes)
-                    })
+                    .alter(
+                        &call,
+                        resource.resource_type,
+                        name,
+                        request.validate_only,
+                        |own| topic_config::apply(own, &changes),
+                    )
                     .err();
                 incremental_alter_configs_response::AlterConfigsResourceResponse {
                     error_code: refusal
@@ -263,11 +272,17 @@ impl Broker {
                     .collect();
                 let name = &resource.resource_name;
                 let refusal = broker
-                    .alter(resource.resource_type, name, request.validate_only, |own| {
-                        topic_config::validate(&replaced)?;
-                        *own = replaced;
-                        Ok(())
-                    })
+                    .alter(
+                        &call,
+                        resource.resource_type,
+                        name,
+                        request.validate_only,
+                        |own| {
+                            topic_config::validate(&replaced)?;
+                            *own = replaced;
+                            Ok(())
+                        },
+                    )
                     .err();
                 alter_configs_response::AlterConfigsResourceResponse {
                     error_code: refusal
@@ -288,11 +303,13 @@ impl Broker {
 
     fn alter(
         &self,
+        call: &Call,
         resource_type: i8,
         name: &str,
         validate_only: bool,
         change: impl FnOnce(&mut BTreeMap<String, String>) -> Result<(), topic_config::TopicConfigError>,
     ) -> Result<(), Refusal> {
+        call.check(Operation::Alter, guarded(resource_type, name))?;
         match resource_type {
             TOPIC_RESOURCE => {}
             BROKER_RESOURCE => return Err(Refusal::BrokerConfigReadOnly),
@@ -315,6 +332,14 @@ impl Broker {
         } else {
             Err(unknown_resource(BROKER_RESOURCE, name))
         }
+    }
+}
+
+/// What permission a resource needs.
+fn guarded(resource_type: i8, name: &str) -> Resource<'_> {
+    match resource_type {
+        TOPIC_RESOURCE => Resource::Topic(name),
+        _ => Resource::Cluster,
     }
 }
 

@@ -14,6 +14,7 @@ use forebay_kafka::{KStr, error_code};
 use forebay_storage::Partition;
 
 use crate::Broker;
+use crate::authority::{Operation, Resource};
 use crate::broker::LEADER_EPOCH;
 use crate::call::Call;
 use crate::errors::{KafkaCode, Refusal};
@@ -71,12 +72,15 @@ impl Broker {
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in &request.topics {
             let fetches = topic.partitions.iter().map(|asked| {
-                let partition = self.fetchable(
-                    &topic.topic,
-                    asked.partition,
-                    asked.current_leader_epoch,
-                    asked.fetch_offset,
-                );
+                let allowed = call.check(Operation::Read, Resource::Topic(&topic.topic));
+                let partition = allowed.and_then(|()| {
+                    self.fetchable(
+                        &topic.topic,
+                        asked.partition,
+                        asked.current_leader_epoch,
+                        asked.fetch_offset,
+                    )
+                });
                 has_error |= partition.is_err();
                 PartitionFetch {
                     index: asked.partition,
@@ -178,7 +182,16 @@ impl FetchWait {
     ///
     /// # Errors
     /// [`CloseReason`] when it cannot be encoded.
-    pub fn finish(self) -> Result<Bytes, CloseReason> {
+    pub fn finish(mut self) -> Result<Bytes, CloseReason> {
+        // The rules may have changed while it waited.
+        if !self.call.is_welcome() {
+            return Err(CloseReason::NotLoggedIn);
+        }
+        for (name, fetches) in &mut self.topics {
+            if !self.call.sees(Operation::Read, Resource::Topic(name)) {
+                fetches.iter_mut().for_each(PartitionFetch::refuse);
+            }
+        }
         let topic = |(name, fetches): (KStr, Vec<PartitionFetch>)| FetchableTopicResponse {
             topic: name,
             partitions: fetches.into_iter().map(PartitionFetch::respond).collect(),
@@ -222,6 +235,12 @@ impl PartitionFetch {
                 0
             }
         }
+    }
+
+    fn refuse(&mut self) {
+        self.batches.clear();
+        self.partition = None;
+        self.error_code = error_code::TOPIC_AUTHORIZATION_FAILED;
     }
 
     fn respond(self) -> PartitionData {

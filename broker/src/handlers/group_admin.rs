@@ -13,6 +13,7 @@ use forebay_kafka::{KStr, error_code};
 use forebay_storage::{AppendError, Ticket, Transaction};
 
 use crate::Broker;
+use crate::authority::{Operation, Resource};
 use crate::call::Call;
 use crate::errors::KafkaCode;
 use crate::group::{GroupDescription, GroupError, check_group_id};
@@ -36,6 +37,13 @@ impl Broker {
             if let Err(error) = check_group_id(group_id) {
                 return DescribedGroup {
                     error_code: error.kafka_code(),
+                    group_id: group_id.clone(),
+                    ..DescribedGroup::default()
+                };
+            }
+            if let Err(refusal) = call.check(Operation::Describe, Resource::Group(group_id)) {
+                return DescribedGroup {
+                    error_code: refusal.kafka_code(),
                     group_id: group_id.clone(),
                     ..DescribedGroup::default()
                 };
@@ -85,7 +93,13 @@ impl Broker {
             let wanted = |state: &KStr| state.eq_ignore_ascii_case(&group.group_state);
             request.states_filter.is_empty() || request.states_filter.iter().any(wanted)
         };
-        let groups = groups.into_values().filter(is_asked).collect();
+        let is_seen =
+            |group: &ListedGroup| call.sees(Operation::Describe, Resource::Group(&group.group_id));
+        let groups = groups
+            .into_values()
+            .filter(is_asked)
+            .filter(is_seen)
+            .collect();
         call.ready(&ListGroupsResponse {
             groups,
             ..ListGroupsResponse::default()
@@ -99,7 +113,11 @@ impl Broker {
     ) -> Reply {
         let mut ticket = None;
         let results = request.groups_names.iter().map(|group_id| {
-            let error_code = match self.delete_group(group_id) {
+            let allowed = call.check(Operation::Alter, Resource::Group(group_id));
+            let deleted = allowed
+                .map_err(|refusal| refusal.kafka_code())
+                .and_then(|()| self.delete_group(group_id));
+            let error_code = match deleted {
                 Ok(deleted) => {
                     ticket = ticket.max(deleted);
                     error_code::NONE

@@ -14,6 +14,7 @@ use forebay_kafka::messages::{
 use forebay_kafka::{KStr, error_code};
 
 use crate::Broker;
+use crate::authority::{Operation, Resource};
 use crate::call::Call;
 use crate::errors::KafkaCode;
 use crate::group::{
@@ -93,6 +94,10 @@ impl Broker {
     }
 
     pub(crate) fn join_group(self: &Arc<Self>, call: &Call, request: JoinGroupRequest) -> Reply {
+        if let Err(refusal) = call.check(Operation::Read, Resource::Group(&request.group_id)) {
+            let refused = refused_join(call.version, refusal.kafka_code(), request.member_id);
+            return call.ready(&refused);
+        }
         let client_id = call.client_id.as_deref().unwrap_or_default();
         let prefix = request.group_instance_id.as_deref().unwrap_or(client_id);
         let new_member_id = format!(
@@ -114,6 +119,12 @@ impl Broker {
     }
 
     pub(crate) fn sync_group(self: &Arc<Self>, call: &Call, request: SyncGroupRequest) -> Reply {
+        if let Err(refusal) = call.check(Operation::Read, Resource::Group(&request.group_id)) {
+            return call.ready(&SyncGroupResponse {
+                error_code: refusal.kafka_code(),
+                ..SyncGroupResponse::default()
+            });
+        }
         let assignments = request.assignments.iter();
         let sync = SyncRequest {
             group_id: request.group_id.to_string(),
@@ -139,6 +150,12 @@ impl Broker {
     }
 
     pub(crate) fn heartbeat(self: &Arc<Self>, call: &Call, request: HeartbeatRequest) -> Reply {
+        if let Err(refusal) = call.check(Operation::Read, Resource::Group(&request.group_id)) {
+            return call.ready(&HeartbeatResponse {
+                error_code: refusal.kafka_code(),
+                ..HeartbeatResponse::default()
+            });
+        }
         let identity = Identity {
             member_id: &request.member_id,
             instance_id: request.group_instance_id.as_deref(),
@@ -158,6 +175,12 @@ impl Broker {
     }
 
     pub(crate) fn leave_group(self: &Arc<Self>, call: &Call, request: LeaveGroupRequest) -> Reply {
+        if let Err(refusal) = call.check(Operation::Read, Resource::Group(&request.group_id)) {
+            return call.ready(&LeaveGroupResponse {
+                error_code: refusal.kafka_code(),
+                ..LeaveGroupResponse::default()
+            });
+        }
         let now_ms = self.clock.monotonic_ms();
         let response = {
             let mut desk = self.groups.lock();
@@ -245,16 +268,23 @@ fn join_response(version: i16, result: Result<Joined, JoinRefused>) -> JoinGroup
                 .collect(),
             ..JoinGroupResponse::default()
         },
-        Err(refused) => JoinGroupResponse {
-            error_code: refused.error.kafka_code(),
-            protocol_name: if version >= NULLABLE_PROTOCOL_FROM {
-                None
-            } else {
-                Some(KStr::default())
-            },
-            member_id: refused.member_id.into(),
-            ..JoinGroupResponse::default()
+        Err(refused) => {
+            let code = refused.error.kafka_code();
+            refused_join(version, code, refused.member_id.into())
+        }
+    }
+}
+
+fn refused_join(version: i16, error_code: i16, member_id: KStr) -> JoinGroupResponse {
+    JoinGroupResponse {
+        error_code,
+        protocol_name: if version >= NULLABLE_PROTOCOL_FROM {
+            None
+        } else {
+            Some(KStr::default())
         },
+        member_id,
+        ..JoinGroupResponse::default()
     }
 }
 

@@ -13,6 +13,7 @@ use forebay_kafka::messages::{
 
 use super::fetch::check_leader_epoch;
 use crate::Broker;
+use crate::authority::{Operation, Resource};
 use crate::broker::LEADER_EPOCH;
 use crate::call::Call;
 use crate::errors::{KafkaCode, Refusal};
@@ -43,14 +44,17 @@ impl Broker {
             .any(|p| p.timestamp >= 0);
         if reads_log {
             let call = call.clone();
-            return self.blocking(move |broker| call.ready(&broker.look_up_offsets(&request)));
+            return self
+                .blocking(move |broker| call.ready(&broker.look_up_offsets(&call, &request)));
         }
-        call.ready(&self.look_up_offsets(&request))
+        call.ready(&self.look_up_offsets(call, &request))
     }
 
-    fn look_up_offsets(&self, request: &ListOffsetsRequest) -> ListOffsetsResponse {
+    fn look_up_offsets(&self, call: &Call, request: &ListOffsetsRequest) -> ListOffsetsResponse {
         let partition = |topic: &str, asked: &ListOffsetsPartition| {
-            let found = self.look_up_offset(topic, asked, request.replica_id);
+            let allowed = call.check(Operation::Describe, Resource::Topic(topic));
+            let found =
+                allowed.and_then(|()| self.look_up_offset(topic, asked, request.replica_id));
             let (timestamp, offset) = found
                 .as_ref()
                 .ok()
@@ -111,6 +115,7 @@ impl Broker {
         request: OffsetForLeaderEpochRequest,
     ) -> Reply {
         let end_offset = |topic: &str, index: i32, current: i32, epoch: i32| {
+            call.check(Operation::Describe, Resource::Topic(topic))?;
             let (_, partition) = self.partition(topic, index)?;
             check_leader_epoch(current)?;
             // One epoch covers the whole log; others have no end here.

@@ -10,7 +10,9 @@ use forebay_kafka::messages::{
 use forebay_storage::Topic;
 
 use crate::Broker;
+use crate::authority::{Operation, Resource};
 use crate::call::Call;
+use crate::errors::KafkaCode;
 use crate::reply::Reply;
 use crate::topic_name::is_internal;
 
@@ -20,6 +22,12 @@ impl Broker {
         call: &Call,
         request: DescribeLogDirsRequest,
     ) -> Reply {
+        if let Err(refusal) = call.check(Operation::Describe, Resource::Cluster) {
+            return call.ready(&DescribeLogDirsResponse {
+                error_code: refusal.kafka_code(),
+                ..DescribeLogDirsResponse::default()
+            });
+        }
         let topics = match &request.topics {
             None => {
                 let all = self.storage.topics();

@@ -10,6 +10,7 @@ use forebay_kafka::{KStr, error_code};
 use forebay_storage::{CreateTopicError, Topic, TopicConfig};
 
 use crate::Broker;
+use crate::authority::{Operation, Resource};
 use crate::broker::LEADER_EPOCH;
 use crate::call::Call;
 use crate::errors::{KafkaCode, Refusal};
@@ -55,13 +56,14 @@ impl Broker {
                 .topics()
                 .iter()
                 .filter(|t| !is_internal(t.name()))
+                .filter(|t| call.sees(Operation::Describe, Resource::Topic(t.name())))
                 .map(|t| self.describe_topic(t))
                 .collect()
         } else {
             let asked = request.topics.as_deref().unwrap_or_default();
             asked
                 .iter()
-                .map(|topic| self.describe_asked(topic, creates))
+                .map(|topic| self.describe_asked(call, topic, creates))
                 .collect()
         };
         let (host, port) = call.advertised(&self.config);
@@ -79,7 +81,12 @@ impl Broker {
         }
     }
 
-    fn describe_asked(&self, asked: &MetadataRequestTopic, creates: bool) -> MetadataResponseTopic {
+    fn describe_asked(
+        &self,
+        call: &Call,
+        asked: &MetadataRequestTopic,
+        creates: bool,
+    ) -> MetadataResponseTopic {
         let refused = |error_code, name: Option<KStr>| MetadataResponseTopic {
             error_code,
             name,
@@ -90,7 +97,8 @@ impl Broker {
             let found = self
                 .storage
                 .topic_by_id(&asked.topic_id)
-                .filter(|t| !is_internal(t.name()));
+                .filter(|t| !is_internal(t.name()))
+                .filter(|t| call.sees(Operation::Describe, Resource::Topic(t.name())));
             return match found {
                 Some(topic) => self.describe_topic(&topic),
                 None if asked.topic_id == NO_ID => {
@@ -102,13 +110,17 @@ impl Broker {
         if let Err(error) = validate_topic_name(name) {
             return refused(Refusal::Name(error).kafka_code(), Some(name.clone()));
         }
+        if let Err(refusal) = call.check(Operation::Describe, Resource::Topic(name)) {
+            return refused(refusal.kafka_code(), Some(name.clone()));
+        }
         if let Some(topic) = self.storage.topic(name) {
             return self.describe_topic(&topic);
         }
         if !creates {
             return refused(Refusal::UnknownPartition.kafka_code(), Some(name.clone()));
         }
-        match self.create_on_demand(name) {
+        let allowed = call.check(Operation::Create, Resource::Topic(name));
+        match allowed.and_then(|()| self.create_on_demand(name)) {
             Ok(topic) => self.describe_topic(&topic),
             Err(error) => refused(error.kafka_code(), Some(name.clone())),
         }

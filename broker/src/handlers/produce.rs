@@ -13,6 +13,7 @@ use forebay_storage::Ticket;
 
 use super::append::{AppendRequest, NotPlaced, Placed};
 use crate::Broker;
+use crate::authority::{Operation, Resource};
 use crate::call::Call;
 use crate::errors::{KafkaCode, Refusal};
 use crate::reply::{CloseReason, Reply};
@@ -117,7 +118,13 @@ impl ProduceJob {
         let index = request.index;
         let placed = match self.refuse_all {
             Some(refuse) => Err(NotPlaced::Refused(refuse(self.acks))),
-            None => self.broker.place(&request, may_block),
+            None => {
+                let topic = Resource::Topic(&topic.name);
+                let allowed = self.call.check(Operation::Write, topic);
+                allowed
+                    .map_err(NotPlaced::Refused)
+                    .and_then(|()| self.broker.place(&request, may_block))
+            }
         };
         match placed {
             Ok(placed) => {

@@ -12,6 +12,7 @@ use forebay_kafka::messages::{InitProducerIdRequest, InitProducerIdResponse};
 use forebay_storage::{AppendError, Ticket, Transaction};
 
 use crate::Broker;
+use crate::authority::{Operation, Resource};
 use crate::call::Call;
 use crate::errors::{KafkaCode, Refusal};
 use crate::reply::Reply;
@@ -40,7 +41,9 @@ impl Broker {
     ) -> Reply {
         let taken = match request.transactional_id {
             Some(_) => Err(Refusal::Transactional),
-            None => self.take_producer_id().map_err(Refusal::from),
+            None => call
+                .check(Operation::Write, Resource::AnyTopic)
+                .and_then(|()| Ok(self.take_producer_id()?)),
         };
         match taken {
             Ok((producer_id, ticket)) => {

@@ -10,6 +10,7 @@ use forebay_kafka::messages::{
 use forebay_storage::Ticket;
 
 use crate::Broker;
+use crate::authority::{Operation, Resource};
 use crate::call::Call;
 use crate::errors::{KafkaCode, Refusal};
 use crate::reply::Reply;
@@ -27,7 +28,8 @@ impl Broker {
         self.blocking(move |broker| {
             let mut last = None;
             let mut delete = |topic: &str, index: i32, offset: i64| {
-                let deleted = broker.delete_before(topic, index, offset);
+                let allowed = call.check(Operation::Alter, Resource::Topic(topic));
+                let deleted = allowed.and_then(|()| broker.delete_before(topic, index, offset));
                 let (low_watermark, error_code) = match deleted {
                     Ok((low_watermark, ticket)) => {
                         last = last.max(Some(ticket));

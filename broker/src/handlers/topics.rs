@@ -15,6 +15,7 @@ use forebay_storage::{Topic, TopicConfig};
 
 use super::configs::effective_topic_configs;
 use crate::Broker;
+use crate::authority::{Operation, Resource};
 use crate::call::Call;
 use crate::config::MAX_PARTITIONS_PER_TOPIC;
 use crate::errors::{KafkaCode, Refusal};
@@ -45,7 +46,9 @@ impl Broker {
                 let created = if is_repeated {
                     Err(Refusal::Repeated(asked.name.to_string()))
                 } else {
-                    broker.create_topic(asked, request.validate_only)
+                    let topic = Resource::Topic(&asked.name);
+                    let allowed = call.check(Operation::Create, topic);
+                    allowed.and_then(|()| broker.create_topic(asked, request.validate_only))
                 };
                 created.unwrap_or_else(|refusal| CreatableTopicResult {
                     name: asked.name.clone(),
@@ -160,13 +163,13 @@ impl Broker {
             let responses = if call.version >= DELETE_BY_ID_FROM {
                 let topics = request.topics.into_iter();
                 topics
-                    .map(|topic| broker.delete_topic(topic.name, topic.topic_id))
+                    .map(|topic| broker.delete_topic(&call, topic.name, topic.topic_id))
                     .collect()
             } else {
                 request
                     .topic_names
                     .into_iter()
-                    .map(|name| broker.delete_topic(Some(name), NO_ID))
+                    .map(|name| broker.delete_topic(&call, Some(name), NO_ID))
                     .collect()
             };
             call.ready(&DeleteTopicsResponse {
@@ -176,15 +179,27 @@ impl Broker {
         })
     }
 
-    fn delete_topic(&self, name: Option<KStr>, topic_id: [u8; 16]) -> DeletableTopicResult {
+    fn delete_topic(
+        &self,
+        call: &Call,
+        name: Option<KStr>,
+        topic_id: [u8; 16],
+    ) -> DeletableTopicResult {
         let found = match &name {
-            Some(name) => self.topic(name).ok_or(Refusal::UnknownPartition),
+            Some(name) => call
+                .check(Operation::Alter, Resource::Topic(name))
+                .and_then(|()| self.topic(name).ok_or(Refusal::UnknownPartition)),
             None => {
                 let by_id = self
                     .storage
                     .topic_by_id(&topic_id)
                     .filter(|topic| !is_internal(topic.name()));
-                by_id.ok_or(Refusal::UnknownTopicId)
+                let seen =
+                    by_id.filter(|t| call.sees(Operation::Describe, Resource::Topic(t.name())));
+                seen.ok_or(Refusal::UnknownTopicId).and_then(|topic| {
+                    call.check(Operation::Alter, Resource::Topic(topic.name()))?;
+                    Ok(topic)
+                })
             }
         };
         let deleted = found.and_then(|topic| {
@@ -219,7 +234,10 @@ impl Broker {
         let call = call.clone();
         self.blocking(move |broker| {
             let results = request.topics.iter().map(|asked| {
-                let refusal = broker.add_partitions(asked, request.validate_only).err();
+                let allowed = call.check(Operation::Alter, Resource::Topic(&asked.name));
+                let added =
+                    allowed.and_then(|()| broker.add_partitions(asked, request.validate_only));
+                let refusal = added.err();
                 CreatePartitionsTopicResult {
                     name: asked.name.clone(),
                     error_code: refusal

@@ -16,7 +16,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::frame::{FrameBuffer, FrameError, LENGTH_LEN, Source};
 use super::stopped;
@@ -45,6 +45,10 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest pause before a stalled append is tried again without a commit.
 const STALL_RETRY: Duration = Duration::from_millis(50);
 
+/// How long a client that has to log in may take for it. Checking a password
+/// takes a second at most, and a person types none here.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Why a connection ended other than by the client closing it.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectionError {
@@ -56,6 +60,8 @@ pub(super) enum ConnectionError {
     Write(#[from] io::Error),
     #[error("client accepted no bytes for {} s", WRITE_TIMEOUT.as_secs())]
     Stuck,
+    #[error("no login within {} s", LOGIN_TIMEOUT.as_secs())]
+    NoLogin,
     #[error("request handler panicked")]
     Panicked,
     #[error("storage is closed")]
@@ -160,11 +166,16 @@ impl Connection {
         replies: mpsc::Sender<Reply>,
     ) -> Result<(), ConnectionError> {
         let mut frames = FrameBuffer::default();
+        let login_until = Instant::now() + LOGIN_TIMEOUT;
         loop {
+            let is_known = self.broker.is_known(&self.context);
             let frame = tokio::select! {
                 biased;
                 () = stopped(&mut self.shutdown) => return Ok(()),
-                frame = frames.next(&mut source) => frame?,
+                () = sleep_until(login_until), if !is_known => {
+                    return Err(ConnectionError::NoLogin);
+                }
+                frame = frames.next(&mut source, is_known) => frame?,
             };
             let Some(frame) = frame else { return Ok(()) };
             let counters = &self.broker.counters;
@@ -187,6 +198,7 @@ impl Connection {
         loop {
             reply = match reply {
                 Reply::Blocking(work) => run_blocking(work).await?,
+                Reply::Pending(work) => work.await,
                 Reply::Stalled(work) => {
                     self.commits.mark_unchanged();
                     let _ = timeout(STALL_RETRY, self.commits.changed()).await;
@@ -254,7 +266,9 @@ impl<W: AsyncWrite + Unpin + Send> Writer<W> {
                 Ok(answer.await)
             }
             Reply::Close(reason) => Err(reason.into()),
-            Reply::None | Reply::Blocking(_) | Reply::Stalled(_) => Ok(Bytes::new()),
+            Reply::None | Reply::Blocking(_) | Reply::Stalled(_) | Reply::Pending(_) => {
+                Ok(Bytes::new())
+            }
         }
     }
 

@@ -17,6 +17,10 @@ pub(super) const MAX_PRODUCE_FRAME_BYTES: usize = 32 * 1024 * 1024;
 /// ten thousand partitions stays below it.
 pub(super) const MAX_OTHER_FRAME_BYTES: usize = 2 * 1024 * 1024;
 
+/// Largest frame of a client that has to log in first: the longest SASL message
+/// is a few thousand bytes.
+pub(super) const MAX_LOGIN_FRAME_BYTES: usize = 16 * 1024;
+
 /// API key, version and correlation id.
 const MIN_FRAME_BYTES: usize = 8;
 
@@ -109,13 +113,14 @@ pub(super) struct FrameBuffer(BytesMut);
 
 impl FrameBuffer {
     /// Returns the next frame without its length, or `None` when the client
-    /// has closed.
+    /// has closed. A client that `is_known` may send large ones.
     pub(super) async fn next(
         &mut self,
         source: &mut impl Source,
+        is_known: bool,
     ) -> Result<Option<Bytes>, FrameError> {
         loop {
-            if let Some(frame) = self.take()? {
+            if let Some(frame) = self.take(is_known)? {
                 return Ok(Some(frame));
             }
             if self.0.is_empty() {
@@ -134,11 +139,12 @@ impl FrameBuffer {
 
     /// Cuts a whole frame off, if it has arrived, and checks its length as
     /// soon as it is known.
-    fn take(&mut self) -> Result<Option<Bytes>, FrameError> {
+    fn take(&mut self, is_known: bool) -> Result<Option<Bytes>, FrameError> {
         let Some(length) = self.announced() else {
             return Ok(None);
         };
         let limit = match self.0.get(LENGTH_LEN..LENGTH_LEN + 2) {
+            _ if !is_known => MAX_LOGIN_FRAME_BYTES,
             Some(key) if i16::from_be_bytes([key[0], key[1]]) != PRODUCE_KEY => {
                 MAX_OTHER_FRAME_BYTES
             }
@@ -193,17 +199,17 @@ mod tests {
     use super::*;
 
     fn take(bytes: &[u8]) -> Result<Option<Bytes>, FrameError> {
-        FrameBuffer(BytesMut::from(bytes)).take()
+        FrameBuffer(BytesMut::from(bytes)).take(true)
     }
 
     #[test]
     fn a_frame_is_cut_off_when_it_is_whole() {
         let mut buffer = FrameBuffer(BytesMut::from(&b"\0\0\0\x08abcdefgh\0\0"[..]));
         assert_eq!(
-            buffer.take().unwrap(),
+            buffer.take(true).unwrap(),
             Some(Bytes::from_static(b"abcdefgh"))
         );
-        assert_eq!(buffer.take().unwrap(), None);
+        assert_eq!(buffer.take(true).unwrap(), None);
         assert_eq!(buffer.0, &b"\0\0"[..]);
     }
 
@@ -239,12 +245,19 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_large_before_a_login() {
+        let large = (MAX_LOGIN_FRAME_BYTES as u32 + 1).to_be_bytes();
+        let mut buffer = FrameBuffer(BytesMut::from(&[&large[..], b"\0\0"].concat()[..]));
+        assert!(matches!(buffer.take(false), Err(FrameError::Length { .. })));
+    }
+
+    #[test]
     fn a_claimed_length_reserves_nothing() {
         let claimed = (MAX_PRODUCE_FRAME_BYTES as u32).to_be_bytes();
         let mut buffer = FrameBuffer(BytesMut::from(&claimed[..]));
         let wanted = buffer.missing().min(buffer.reserve_limit());
         assert_eq!(wanted, READ_CHUNK_BYTES);
-        assert!(buffer.take().unwrap().is_none());
+        assert!(buffer.take(true).unwrap().is_none());
     }
 
     #[test]

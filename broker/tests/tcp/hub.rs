@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use forebay_broker::{Broker, BrokerConfig, serve};
+use forebay_broker::{Authority, Broker, BrokerConfig, serve};
 use forebay_storage::disk::RealDisk;
 use forebay_storage::{Config, Preallocation, Storage};
 use tempfile::TempDir;
@@ -43,13 +43,20 @@ impl Hub {
         storage: impl FnOnce(&mut Config),
         broker: impl FnOnce(&mut BrokerConfig),
     ) -> Self {
-        Self::open(Arc::new(tempfile::tempdir().unwrap()), storage, broker).await
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        Self::open(dir, storage, broker, None).await
+    }
+
+    pub async fn start_guarded(authority: Arc<dyn Authority>) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        Self::open(dir, |_| {}, |_| {}, Some(authority)).await
     }
 
     async fn open(
         dir: Arc<TempDir>,
         adjust_storage: impl FnOnce(&mut Config),
         adjust_broker: impl FnOnce(&mut BrokerConfig),
+        authority: Option<Arc<dyn Authority>>,
     ) -> Self {
         let mut config = Config::new(dir.path());
         config.preallocation = Preallocation::None;
@@ -64,7 +71,11 @@ impl Hub {
         let mut config = BrokerConfig::new("test-cluster", "127.0.0.1", address.port());
         config.group_timing.initial_delay_ms = 0;
         adjust_broker(&mut config);
-        let broker = Arc::new(Broker::new(storage.clone(), config));
+        let mut broker = Broker::new(storage.clone(), config);
+        if let Some(authority) = authority {
+            broker = broker.with_authority(authority);
+        }
+        let broker = Arc::new(broker);
         let (stop, stopped) = watch::channel(false);
         let server = tokio::spawn(serve(Arc::clone(&broker), listener, stopped));
         let data = OpenLog {
@@ -92,6 +103,6 @@ impl Hub {
         let dir = Arc::clone(&self.data.dir);
         let data = self.data;
         spawn_blocking(move || drop(data)).await.unwrap();
-        Self::open(dir, |_| {}, |_| {}).await
+        Self::open(dir, |_| {}, |_| {}, None).await
     }
 }

@@ -4,6 +4,7 @@
 
 mod admin;
 mod append_condition;
+mod authority;
 mod client;
 mod connections;
 mod fetch;
