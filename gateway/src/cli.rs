@@ -6,6 +6,7 @@
 
 pub mod alerts;
 pub mod audit;
+pub mod cert;
 pub mod functions;
 mod http;
 pub mod moment;
@@ -108,6 +109,9 @@ file, line, key, value and what was expected.")]
     /// Add, change, list or remove users and their tokens
     #[command(subcommand)]
     User(user::UserCommand),
+    /// Make certificates for this node and its clients
+    #[command(subcommand)]
+    Cert(cert::CertCommand),
     /// Start a stopped link to the hub over
     #[command(subcommand)]
     Uplink(uplink::UplinkCommand),
@@ -213,6 +217,7 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Probe(command) => client_command(probe::execute(command)),
         Command::Opcua(command) => client_command(opcua::execute(command)),
         Command::User(command) => client_command(user::execute(command)),
+        Command::Cert(command) => client_command(cert::execute(command)),
         Command::Uplink(command) => uplink::run(&command),
     }
 }

@@ -97,13 +97,24 @@ impl<S: AsyncRead + Unpin + Send> Source for ReadHalf<S> {
     async fn receive(&mut self, buffer: &mut BytesMut, room: usize) -> io::Result<usize> {
         if !buffer.is_empty() {
             buffer.reserve(room);
-            return self.read_buf(buffer).await;
+            return ended(self.read_buf(buffer).await);
         }
         let mut first = [0; IDLE_READ_BYTES];
-        let len = self.read(&mut first).await?;
-        buffer.reserve(room);
-        buffer.extend_from_slice(&first[..len]);
+        let len = ended(self.read(&mut first).await)?;
+        if len > 0 {
+            buffer.reserve(room);
+            buffer.extend_from_slice(&first[..len]);
+        }
         Ok(len)
+    }
+}
+
+/// Frames say how long they are, so an end without the goodbye of a layer below
+/// cuts nothing off unseen. Clients that exit close like that.
+fn ended(received: io::Result<usize>) -> io::Result<usize> {
+    match received {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+        received => received,
     }
 }
 
