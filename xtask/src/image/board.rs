@@ -60,7 +60,7 @@ impl Card {
              [storage]\nretention = {{ keep_free = \"16MiB\" }}\n\
              [mqtt]\nlisten = \"0.0.0.0:1883\"\n\
              [kafka]\nlisten = \"0.0.0.0:9092\"\nadvertise = \"127.0.0.1:9092\"\n\
-             [http]\nlisten = \"0.0.0.0:8080\"\n"
+             [http]\nlisten = \"0.0.0.0:8080\"\n[access]\nanonymous = true\n"
         );
         let file = self.directory.join("forebay.toml");
         fs::write(&file, text).during(file.display())?;
