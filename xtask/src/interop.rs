@@ -11,6 +11,7 @@ mod opcua;
 mod queries;
 mod readings;
 mod sparkplug;
+mod tls;
 mod tools;
 
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ use crate::tidy::repository;
 /// The text of `cargo xtask interop --help`.
 pub const HELP: &str = "\
 Runs the built program against mosquitto and its clients, paho, kcat, confluent-kafka,
-kafka-python, pymodbus, libmodbus, pysparkplug and Chromium, cuts the link between a
+kafka-python, curl, pymodbus, libmodbus, pysparkplug and Chromium, cuts the link between a
 gateway and a hub, kills a gateway while its queries work, and crowds one with
 connections. Installs what it needs (apt, a Python environment).
 
@@ -125,6 +126,7 @@ fn scenarios() -> Vec<Scenario> {
     }
     all.extend(features::scenarios());
     all.extend(bridge::scenarios());
+    all.extend(tls::scenarios());
     all.extend(queries::scenarios());
     all.extend(console::scenarios());
     for mode in ["tcp", "rtu-over-tcp", "rtu"] {

@@ -47,6 +47,10 @@ pub struct Spec {
     pub storage: String,
     /// Lines for `[mqtt]`.
     pub mqtt: String,
+    /// Lines for `[kafka]`.
+    pub kafka: String,
+    /// Lines for `[http]`.
+    pub http: String,
     /// Lines for `[uplink]`.
     pub uplink: String,
     /// Whole sections, such as `[[route]]`.
@@ -70,6 +74,8 @@ impl Spec {
             node: String::new(),
             storage: "retention = { keep_free = \"64MiB\" }\n".to_owned(),
             mqtt: String::new(),
+            kafka: String::new(),
+            http: String::new(),
             uplink: String::new(),
             sections: String::new(),
             ports: [0; 3],
@@ -118,7 +124,11 @@ impl Spec {
         if let Some(address) = self.advertise {
             writeln!(out, "advertise = \"{address}\"")?;
         }
-        writeln!(out, "\n[http]\nlisten = \"127.0.0.1:{http}\"\n")?;
+        writeln!(
+            out,
+            "{}\n[http]\nlisten = \"127.0.0.1:{http}\"\n{}",
+            self.kafka, self.http
+        )?;
         if let Some(hub) = self.hub {
             writeln!(out, "[uplink]\nbootstrap = [\"{hub}\"]\n{}", self.uplink)?;
         }
@@ -134,10 +144,16 @@ pub struct Ports {
     pub mqtt: Option<SocketAddr>,
     /// MQTT over WebSockets, where it is configured.
     pub websocket: Option<SocketAddr>,
+    /// MQTT over TLS, where it is configured.
+    pub mqtt_tls: Option<SocketAddr>,
     /// Kafka.
     pub kafka: SocketAddr,
+    /// Kafka over TLS, where it is configured.
+    pub kafka_tls: Option<SocketAddr>,
     /// HTTP.
     pub http: SocketAddr,
+    /// HTTP over TLS, where it is configured.
+    pub http_tls: Option<SocketAddr>,
 }
 
 /// A running process. Dropping it kills it.
@@ -218,8 +234,11 @@ impl Node {
             ports: Ports {
                 mqtt: None,
                 websocket: None,
+                mqtt_tls: None,
                 kafka: nowhere,
+                kafka_tls: None,
                 http: nowhere,
+                http_tls: None,
             },
             ready_after: Duration::ZERO,
             child,
@@ -326,7 +345,10 @@ fn read_ports(file: &Path) -> Option<Ports> {
     Some(Ports {
         mqtt: address("mqtt"),
         websocket: address("mqtt_websocket"),
+        mqtt_tls: address("mqtt_tls"),
         kafka: address("kafka")?,
+        kafka_tls: address("kafka_tls"),
         http: address("http")?,
+        http_tls: address("http_tls"),
     })
 }

@@ -102,7 +102,7 @@ fn percentile(node: &Node, id: &str) -> Outcome<Duration> {
 }
 
 /// The node inherits the limit.
-fn raise_descriptors() -> Outcome {
+pub(super) fn raise_descriptors() -> Outcome {
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= DESCRIPTORS) {
         return Ok(());

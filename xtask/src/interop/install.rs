@@ -7,11 +7,12 @@ use crate::failure::{During, Failure, Outcome};
 use crate::tidy::repository;
 
 /// Programs and the Debian packages that bring them.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("mosquitto", "mosquitto"),
     ("mosquitto_pub", "mosquitto-clients"),
     ("mosquitto_sub", "mosquitto-clients"),
     ("kcat", "kcat"),
+    ("curl", "curl"),
     ("socat", "socat"),
     ("node", "nodejs"),
     ("npm", "npm"),
