@@ -9,6 +9,7 @@ pub mod audit;
 pub mod cert;
 pub mod functions;
 mod http;
+pub mod manual;
 pub mod moment;
 pub mod opcua;
 pub mod probe;
@@ -16,6 +17,7 @@ pub mod query;
 pub mod reach;
 pub mod reload;
 pub mod status;
+pub mod support;
 pub mod tail;
 pub mod topic;
 pub mod uplink;
@@ -26,6 +28,7 @@ use std::future::Future;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -112,6 +115,12 @@ file, line, key, value and what was expected.")]
     /// Make certificates for this node and its clients
     #[command(subcommand)]
     Cert(cert::CertCommand),
+    /// Collect what somebody who helps wants to see, without secrets
+    SupportBundle(support::SupportArgs),
+    /// Print a completion script for a shell
+    Completions(manual::CompletionsArgs),
+    /// Write the manual pages
+    Manual(manual::ManualArgs),
     /// Start a stopped link to the hub over
     #[command(subcommand)]
     Uplink(uplink::UplinkCommand),
@@ -171,14 +180,40 @@ pub struct HttpArgs {
     /// The HTTP address of the node
     #[arg(long, value_name = "HOST:PORT", global = true, default_value = "127.0.0.1:8080", value_parser = reach::parse_http)]
     http: reach::Address,
+    /// The first line of this file is a token of `forebay user token`
+    #[arg(long, value_name = "FILE", global = true, value_parser = token_of)]
+    token_file: Option<Token>,
     #[command(flatten)]
     reach: reach::ReachArgs,
+}
+
+/// What a program shows to say who it is.
+#[derive(Clone)]
+struct Token(Arc<str>);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(hidden)")
+    }
+}
+
+/// Reads a token from a file.
+fn token_of(path: &str) -> Result<Token, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let line = text.lines().next().unwrap_or_default().trim();
+    let is_token = !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_graphic());
+    let token = is_token.then(|| Token(line.into()));
+    token.ok_or_else(|| "expected a token in its first line".to_owned())
 }
 
 impl HttpArgs {
     /// Where and how to connect.
     pub fn endpoint(&self) -> Endpoint {
-        self.reach.endpoint(&self.http)
+        let token = self.token_file.as_ref();
+        Endpoint {
+            token: token.map(|token| Arc::clone(&token.0)),
+            ..self.reach.endpoint(&self.http)
+        }
     }
 }
 
@@ -216,6 +251,9 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Audit(args) => client_command(audit::execute(args)),
         Command::Probe(command) => client_command(probe::execute(command)),
         Command::Opcua(command) => client_command(opcua::execute(command)),
+        Command::SupportBundle(args) => client_command(support::execute(args)),
+        Command::Completions(args) => client_command(manual::completions(args)),
+        Command::Manual(args) => client_command(manual::manual(args)),
         Command::User(command) => client_command(user::execute(command)),
         Command::Cert(command) => client_command(cert::execute(command)),
         Command::Uplink(command) => uplink::run(&command),

@@ -46,6 +46,8 @@ pub struct Endpoint {
     pub address: HostPort,
     /// How it is checked and what it is shown; `None` is plain TCP.
     pub tls: Option<Arc<ClientTls>>,
+    /// What is shown over HTTP to say who asks.
+    pub token: Option<Arc<str>>,
 }
 
 impl From<&HostPort> for Endpoint {
@@ -53,6 +55,7 @@ impl From<&HostPort> for Endpoint {
         Self {
             address: address.clone(),
             tls: None,
+            token: None,
         }
     }
 }

@@ -52,6 +52,7 @@ impl ReachArgs {
         Endpoint {
             address: address.host_port.clone(),
             tls: address.is_tls.then(|| ClientTls::new(settings())),
+            token: None,
         }
     }
 }
