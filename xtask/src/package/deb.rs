@@ -11,8 +11,7 @@ use super::binary::Glibc;
 use crate::failure::{During, Failure, Outcome};
 use crate::tidy::repository;
 
-/// Files of the repository and where the package has them. Completions and
-/// manual pages belong here as well.
+/// Files of the repository and where the package has them.
 const FILES: [(&str, &str); 10] = [
     ("packaging/forebay.toml", "etc/forebay/forebay.toml"),
     (
@@ -50,6 +49,13 @@ const FOLDERS: [(&str, &str); 2] = [
     ("config/queries", "usr/share/doc/forebay/examples/queries"),
 ];
 
+/// Where shells look for completions.
+const COMPLETIONS: [(&str, &str); 3] = [
+    ("bash", "usr/share/bash-completion/completions/forebay"),
+    ("zsh", "usr/share/zsh/vendor-completions/_forebay"),
+    ("fish", "usr/share/fish/vendor_completions.d/forebay.fish"),
+];
+
 /// Scripts that dpkg runs.
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 
@@ -85,6 +91,7 @@ impl Package {
                 installed.push(place(&file, &root, &format!("{to}/{name}"), 0o644)?);
             }
         }
+        installed.extend(self.described(stage.path(), &root)?);
         self.control(&root, &installed)?;
         fs::create_dir_all(directory).during(directory.display())?;
         let name = format!("forebay_{}_{}.deb", self.version, self.target);
@@ -101,6 +108,41 @@ impl Package {
             let said = String::from_utf8_lossy(&output.stderr);
             Err(Failure::new(format!("dpkg-deb: {}", said.trim())))
         }
+    }
+
+    /// Completions and manual pages, which the program writes itself. A program of
+    /// another processor runs where the kernel knows an emulator for it.
+    fn described(&self, stage: &Path, root: &Path) -> Outcome<Vec<PathBuf>> {
+        let run = |arguments: &[&str]| {
+            let output = Command::new(&self.program).args(arguments).output();
+            output.ok().filter(|output| output.status.success())
+        };
+        let pages = stage.join("pages");
+        let Some(_) = run(&["manual", "--dir", &pages.to_string_lossy()]) else {
+            println!(
+                "no manual pages: a program for {} does not run here",
+                self.target
+            );
+            return Ok(Vec::new());
+        };
+        let mut installed = Vec::new();
+        for page in files(&pages)? {
+            let mut gzip = Command::new("gzip");
+            let zipped = gzip
+                .args(["-9n", "--stdout"])
+                .arg(&page)
+                .output()
+                .during("gzip")?;
+            let name = page.file_name().unwrap_or_default().to_string_lossy();
+            let to = format!("usr/share/man/man1/{name}.gz");
+            installed.push(put(&zipped.stdout, root, &to)?);
+        }
+        for (shell, to) in COMPLETIONS {
+            if let Some(script) = run(&["completions", shell]) {
+                installed.push(put(&script.stdout, root, to)?);
+            }
+        }
+        Ok(installed)
     }
 
     fn control(&self, root: &Path, installed: &[PathBuf]) -> Outcome {
@@ -135,6 +177,17 @@ impl Package {
         }
         Ok(())
     }
+}
+
+/// Writes a file of the package.
+fn put(content: &[u8], root: &Path, to: &str) -> Outcome<PathBuf> {
+    let path = root.join(to);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).during(parent.display())?;
+    }
+    fs::write(&path, content).during(path.display())?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).during(path.display())?;
+    Ok(path)
 }
 
 /// Copies `from` to `to` below `root`, with the directories above it.
