@@ -86,6 +86,7 @@ fn make(program: &Path, out: &Path) -> Outcome {
         glibc: package::binary::glibc(Target::Arm64, &stripped)?,
         program: stripped,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        packing: deb::QUICK,
     };
     let package = package.write(work.path())?;
     let status = Command::new(repository().join("cross/image.sh"))

@@ -66,6 +66,7 @@ pub fn command(mut args: Args) -> Outcome {
         program: stripped,
         glibc: properties.glibc,
         version: version.unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned()),
+        packing: deb::SMALL,
     };
     let out = out.unwrap_or_else(|| repository().join("target/packages"));
     println!("{}", package.write(&out)?.display());

@@ -105,6 +105,7 @@ fn package(program: &Path, version: &str, directory: &Path) -> Outcome<PathBuf> 
         glibc: binary::glibc(Target::Amd64, &stripped)?,
         program: stripped,
         version: version.to_owned(),
+        packing: deb::QUICK,
     };
     package.write(directory)
 }

@@ -59,6 +59,12 @@ const COMPLETIONS: [(&str, &str); 3] = [
 /// Scripts that dpkg runs.
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 
+/// For what is shipped: half a minute of processor for a third less.
+pub const SMALL: &str = "-Zxz";
+
+/// For packages that are unpacked on the same machine.
+pub const QUICK: &str = "-Znone";
+
 /// What a package is made of.
 #[derive(Debug)]
 pub struct Package {
@@ -70,6 +76,8 @@ pub struct Package {
     pub glibc: Glibc,
     /// The version of the package.
     pub version: String,
+    /// How dpkg-deb packs it: [`SMALL`] or [`QUICK`].
+    pub packing: &'static str,
 }
 
 impl Package {
@@ -97,7 +105,7 @@ impl Package {
         let name = format!("forebay_{}_{}.deb", self.version, self.target);
         let package = directory.join(name);
         let output = Command::new("dpkg-deb")
-            .args(["--root-owner-group", "-Zxz", "--build"])
+            .args(["--root-owner-group", self.packing, "--build"])
             .args([&root, &package])
             .env("SOURCE_DATE_EPOCH", last_change())
             .output()
