@@ -70,6 +70,9 @@ pub struct Rule {
     pub paths: Vec<String>,
     /// Topic names, with `*` for any number of characters.
     pub topics: Vec<String>,
+    /// Names of consumer groups, with `*` for any number of characters. None is
+    /// every group: of little use without a topic to read.
+    pub groups: Vec<String>,
 }
 
 /// Who asks.
@@ -88,6 +91,10 @@ pub enum Place<'a> {
     Path(&'a str),
     /// A topic of the log.
     Topic(&'a str),
+    /// Some topic: whether there is one.
+    AnyTopic,
+    /// A consumer group of Kafka.
+    Group(&'a str),
     /// The node as such.
     Node,
     /// Anything at all: whether a rule allows the action somewhere.
@@ -145,6 +152,12 @@ impl Rule {
                 })
             }
             Place::Topic(wanted) => self.topics.iter().any(|pattern| fits(pattern, wanted)),
+            Place::AnyTopic => !self.topics.is_empty(),
+            Place::Group(wanted) => {
+                let groups = &self.groups;
+                let is_named = groups.is_empty() || groups.iter().any(|name| fits(name, wanted));
+                !self.topics.is_empty() && is_named
+            }
             Place::Node => false,
             Place::Anywhere => !self.paths.is_empty() || !self.topics.is_empty(),
         }
@@ -261,6 +274,7 @@ mod tests {
             allow: allow.to_vec(),
             paths: owned(paths),
             topics: owned(topics),
+            groups: Vec::new(),
         }
     }
 
@@ -314,6 +328,32 @@ mod tests {
         assert!(rules.allow(&user("data"), Action::Read, Place::Anywhere));
         assert!(!rules.allow(&user("data"), Action::Write, Place::Anywhere));
         assert!(!Rules::default().allow(&user("chief"), Action::Read, Place::Anywhere));
+    }
+
+    #[test]
+    fn groups_are_of_those_that_read_topics() {
+        let mut named = rule("panel", &[Action::Read], &[], &["readings"]);
+        named.groups = vec!["panel-*".to_owned()];
+        let rules = Rules::new(vec![
+            named,
+            rule("data", &[Action::Read], &[], &["readings"]),
+            rule("press", &[Action::Read, Action::Write], &["plant/#"], &[]),
+            rule("pump", &[Action::Write], &[], &["readings"]),
+        ]);
+        let may = |name, action, place| rules.allow(&user(name), action, place);
+        for (name, panel, other, any) in [
+            ("panel", true, false, false),
+            ("data", true, true, false),
+            ("press", false, false, false),
+            ("pump", false, false, true),
+        ] {
+            let found = [
+                may(name, Action::Read, Place::Group("panel-1")),
+                may(name, Action::Read, Place::Group("x")),
+                may(name, Action::Write, Place::AnyTopic),
+            ];
+            assert_eq!(found, [panel, other, any], "{name}");
+        }
     }
 
     #[test]

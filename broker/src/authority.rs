@@ -24,6 +24,8 @@ const DECISIONS_MAX: usize = 256;
 pub struct Principal {
     /// The user; `None` who has not logged in.
     pub user: Option<Arc<str>>,
+    /// Whether the certificate of the connection says so, and no login.
+    pub by_certificate: bool,
     /// Address of the client.
     pub host: IpAddr,
 }

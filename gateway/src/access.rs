@@ -6,6 +6,7 @@
 
 mod denials;
 mod file;
+mod kafka;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use forebay_access::limiter::Limiter;
 use forebay_access::password;
 use forebay_access::rules::{Action, Place, Rules, Subject};
+use forebay_access::scram::{Keys, Mechanism};
 use forebay_access::users::Users;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, watch};
@@ -23,6 +25,7 @@ use crate::config;
 pub use denials::DENIED_METRIC;
 use denials::Denials;
 pub use file::{FileError, chance, change, read};
+pub use kafka::KafkaAuthority;
 
 /// Passwords that are checked at the same time: each takes 12 MiB and a core for
 /// a moment, and the node has other work.
@@ -60,6 +63,8 @@ impl Protocol {
 pub struct Visitor {
     /// The user, when there was a login.
     pub user: Option<Arc<str>>,
+    /// Whether a certificate says so: such a user needs no entry in the file.
+    pub by_certificate: bool,
     /// The address of the other end.
     pub address: IpAddr,
     /// What is spoken.
@@ -107,6 +112,8 @@ struct Shared {
     checks: Semaphore,
     waiting: Semaphore,
     denials: Denials,
+    /// What keys of users that do not exist are made from.
+    nobody: [u8; 32],
     /// Whether rules and users never change.
     is_fixed: bool,
     /// Counts changes of rules and users.
@@ -142,6 +149,8 @@ impl Access {
     }
 
     fn new(policy: Policy, file: Watched, is_fixed: bool) -> Self {
+        // Without chance it is only easier to tell which users exist.
+        let nobody = chance().unwrap_or_default();
         Self {
             shared: Arc::new(Shared {
                 policy: RwLock::new(Arc::new(policy)),
@@ -151,6 +160,7 @@ impl Access {
                 checks: Semaphore::new(CHECKS_AT_ONCE),
                 waiting: Semaphore::new(CHECKS_WAITING_MAX),
                 denials: Denials::default(),
+                nobody,
                 is_fixed,
                 changes: watch::Sender::new(0),
             }),
@@ -251,6 +261,7 @@ impl Access {
         if policy.is_open || policy.anonymous {
             return Ok(Visitor {
                 user: None,
+                by_certificate: false,
                 address,
                 protocol,
             });
@@ -282,6 +293,7 @@ impl Access {
         }
         Ok(Visitor {
             user: Some(user.into()),
+            by_certificate: true,
             address,
             protocol,
         })
@@ -345,6 +357,39 @@ impl Access {
         self.outcome(protocol, address, user.unwrap_or_default(), user.is_some())
     }
 
+    /// Keys with which a user is recognised by SCRAM. A user that does not exist,
+    /// or is disabled, has some as well, which no password fits.
+    ///
+    /// # Errors
+    /// [`LoginError::Limited`].
+    pub fn scram_keys(
+        &self,
+        protocol: Protocol,
+        address: IpAddr,
+        user: &str,
+        mechanism: Mechanism,
+    ) -> Result<Keys, LoginError> {
+        self.check_limit(protocol, address)?;
+        let policy = self.policy();
+        let known = policy.users.get(user).filter(|user| !user.is_disabled);
+        let nobody = || Keys::of_nobody(mechanism, user, &self.shared.nobody);
+        Ok(known.map_or_else(nobody, |user| user.scram(mechanism).clone()))
+    }
+
+    /// Whether there is a user who may log in.
+    #[must_use]
+    pub fn is_enabled(&self, user: &str) -> bool {
+        let policy = self.policy();
+        policy.users.get(user).is_some_and(|user| !user.is_disabled)
+    }
+
+    /// Whether somebody comes in without a login.
+    #[must_use]
+    pub fn admits_anonymous(&self) -> bool {
+        let policy = self.policy();
+        policy.is_open || policy.anonymous
+    }
+
     fn check_limit(&self, protocol: Protocol, address: IpAddr) -> Result<(), LoginError> {
         let now = self.shared.started.elapsed();
         if self.shared.limiter.lock().may_try(address, now) {
@@ -366,6 +411,7 @@ impl Access {
             limiter.succeeded(address);
             return Ok(Visitor {
                 user: Some(user.into()),
+                by_certificate: false,
                 address,
                 protocol,
             });
@@ -385,7 +431,10 @@ impl Access {
         match &visitor.user {
             _ if policy.is_open => true,
             None => policy.anonymous,
-            Some(user) => policy.users.get(user).is_none_or(|user| !user.is_disabled),
+            Some(user) => match policy.users.get(user) {
+                Some(user) => !user.is_disabled,
+                None => visitor.by_certificate,
+            },
         }
     }
 

@@ -14,15 +14,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use forebay_kafka::messages::{SaslAuthenticateRequest, SaslHandshakeRequest};
 use forebay_kafka::{Request, decode_response, encode_request};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::config::HostPort;
+use crate::sasl::Sasl;
 use crate::tls::ClientTls;
 use crate::tls::client::ClientTlsError;
-use forebay_uplink::driver::Stream;
+use forebay_uplink::driver::{Credentials, Stream};
 
 /// How the commands introduce themselves in the node's logs.
 const CLIENT_ID: &str = "forebay-cli";
@@ -48,6 +50,8 @@ pub struct Endpoint {
     pub tls: Option<Arc<ClientTls>>,
     /// What is shown over HTTP to say who asks.
     pub token: Option<Arc<str>>,
+    /// Who asks; `None` does not log in.
+    pub login: Option<Sasl>,
 }
 
 impl From<&HostPort> for Endpoint {
@@ -56,6 +60,7 @@ impl From<&HostPort> for Endpoint {
             address: address.clone(),
             tls: None,
             token: None,
+            login: None,
         }
     }
 }
@@ -128,8 +133,18 @@ pub enum ClientError {
         /// Why, in a sentence.
         reason: String,
     },
+    /// The login did not come about.
+    #[error("{address}: the login did not come about: {reason}")]
+    Login {
+        /// The node.
+        address: String,
+        /// Why, in a sentence.
+        reason: String,
+    },
     /// The connection broke.
-    #[error("the connection to {address} broke: {source}; is that a Kafka port?")]
+    #[error(
+        "the connection to {address} broke: {source}; is that a Kafka port, and does it want a login (--user, --password-file)?"
+    )]
     Broken {
         /// The node.
         address: String,
@@ -198,12 +213,46 @@ impl Client {
                     },
                 },
             })?;
-        Ok(Self {
+        let login = endpoint.login.clone();
+        let mut client = Self {
             stream,
             endpoint,
             address: shown,
             correlation: 0,
-        })
+        };
+        if let Some(login) = login {
+            client.log_in(&login).await?;
+        }
+        Ok(client)
+    }
+
+    async fn log_in(&mut self, login: &Sasl) -> Result<(), ClientError> {
+        let subject = format!("the login of {}", login.user);
+        let request = SaslHandshakeRequest {
+            mechanism: login.mechanism().into(),
+        };
+        let offered = self.call(&request, 1).await?;
+        check(&subject, offered.error_code, None)?;
+        let failed = |reason| ClientError::Login {
+            address: self.address.clone(),
+            reason,
+        };
+        let mut next = Some(login.begin().map_err(failed)?);
+        while let Some((exchange, message)) = next {
+            let request = SaslAuthenticateRequest {
+                auth_bytes: message.into(),
+                ..SaslAuthenticateRequest::default()
+            };
+            let answer = self.call(&request, 2).await?;
+            check(&subject, answer.error_code, answer.error_message.as_deref())?;
+            // A command does nothing else meanwhile.
+            let answered = exchange.answer(&answer.auth_bytes);
+            next = answered.map_err(|reason| ClientError::Login {
+                address: self.address.clone(),
+                reason,
+            })?;
+        }
+        Ok(())
     }
 
     /// Sends one request and waits for its answer.
@@ -310,6 +359,9 @@ fn refusal(code: i16, message: Option<&str>) -> String {
         3 => "there is no such topic or partition",
         6 => "this node does not lead that partition",
         17 => "that is not a valid topic name",
+        29..=31 => "the user has no permission for that",
+        33 => "the node knows no such login",
+        58 => "the login was refused",
         36 => "a topic of that name exists already",
         37 => "that number of partitions is not possible",
         40 => "that configuration is not possible",

@@ -38,6 +38,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use crate::ingest::routes::Durability;
+pub use crate::sasl::Sasl;
 pub use access::Access;
 pub use bridge::{Bridge, BridgeTopic, BridgeVersion, Direction};
 pub use commands::Commands;
@@ -265,6 +266,8 @@ pub struct Uplink {
     pub max_rate: Option<u64>,
     /// How the hub is checked, and what it is shown. `None`: plain TCP.
     pub tls: Option<ClientTls>,
+    /// Who the gateway is at the hub. `None`: it does not log in.
+    pub sasl: Option<Sasl>,
 }
 
 /// One element of `uplink.topics`.

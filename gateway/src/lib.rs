@@ -32,6 +32,7 @@ pub mod opcua;
 pub mod queries;
 pub mod readings;
 pub mod roles;
+pub mod sasl;
 pub mod sparkplug;
 pub mod status;
 pub mod tls;

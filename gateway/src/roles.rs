@@ -26,7 +26,7 @@ use forebay_broker::{Broker, BrokerConfig};
 use forebay_records::Compression;
 use forebay_storage::disk::RealDisk;
 use forebay_storage::{OpenError, RecoveryReport, Storage};
-use forebay_uplink::driver::{DEFAULT_BATCH_BYTES, Secure};
+use forebay_uplink::driver::{Credentials, DEFAULT_BATCH_BYTES, Secure};
 use forebay_uplink::{TopicRule, Uplink, UplinkConfig};
 use sd_notify::NotifyState;
 use tokio::runtime::Runtime;
@@ -34,7 +34,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::access::Access;
+use crate::access::{Access, KafkaAuthority};
 use crate::cli::{EXIT_IO, EXIT_UNAVAILABLE};
 use crate::config::{self, Config};
 use crate::console::Console;
@@ -246,10 +246,12 @@ async fn serve(
     let mut helpers = JoinSet::new();
 
     let settings = broker_config(config, identity, bound.kafka_address);
-    let broker = Arc::new(Broker::new(storage.clone(), settings));
+    let access = Access::open(&config.access).map_err(|error| NodeError::part("logins")(&error))?;
+    let authority = Arc::new(KafkaAuthority::new(access.clone()));
+    let broker = Broker::new(storage.clone(), settings).with_authority(authority);
+    let broker = Arc::new(broker);
     let kafka = forebay_broker::serve(Arc::clone(&broker), bound.kafka, stopped.clone());
     servers.spawn(async move { ("Kafka server", kafka.await) });
-    let access = Access::open(&config.access).map_err(|error| NodeError::part("logins")(&error))?;
     helpers.spawn(access.clone().follow_file());
     let mut intake = None;
     if let (Some(mqtt), Some(listener)) = (&config.mqtt, bound.mqtt) {
@@ -445,6 +447,10 @@ fn new_uplink(
         retention_bytes: config.storage.retention.size,
         keep_free: config.storage.retention.keep_free,
         secure: tls.map(|tls| tls as Arc<dyn Secure>),
+        credentials: link
+            .sasl
+            .clone()
+            .map(|sasl| Arc::new(sasl) as Arc<dyn Credentials>),
     };
     Uplink::new(storage.clone(), settings).map_err(|error| NodeError::part("uplink")(&error))
 }

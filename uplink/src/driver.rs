@@ -8,6 +8,7 @@
 mod connection;
 mod exchange;
 mod handshake;
+mod login;
 mod report;
 mod runner;
 mod secure;
@@ -22,6 +23,7 @@ use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::sync::watch;
 
+pub use login::{Begun, Credentials, Exchange};
 pub use secure::{Secure, Securing, Stream};
 
 use crate::rules::TopicRule;
@@ -59,6 +61,8 @@ pub struct UplinkConfig {
     pub keep_free: u64,
     /// What lies between TCP and the Kafka protocol; `None` is nothing.
     pub secure: Option<Arc<dyn Secure>>,
+    /// Who the uplink is; `None` does not log in.
+    pub credentials: Option<Arc<dyn Credentials>>,
 }
 
 /// Why an [`UplinkConfig`] is refused.

@@ -54,6 +54,7 @@ impl Login for Word {
             }
             let principal = Principal {
                 user: Some(user.into()),
+                by_certificate: false,
                 host: self.host,
             };
             LoginStep::LoggedIn(Bytes::from_static(b"welcome"), principal)
@@ -65,6 +66,7 @@ impl Authority for Doorkeeper {
     fn enter(&self, context: &ConnectionContext) -> Option<Principal> {
         let principal = Principal {
             user: None,
+            by_certificate: false,
             host: context.client_host,
         };
         self.lets_anonymous_in.then_some(principal)

@@ -49,6 +49,8 @@ impl Denials {
         let place = match place {
             Place::Path(path) => format!("path {path}"),
             Place::Topic(topic) => format!("topic {topic}"),
+            Place::Group(group) => format!("group {group}"),
+            Place::AnyTopic => "any topic".to_owned(),
             Place::Node | Place::Anywhere => "the node".to_owned(),
         };
         tracing::warn!(

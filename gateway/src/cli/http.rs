@@ -69,6 +69,50 @@ pub async fn send(
     path: &str,
     body: &str,
 ) -> Result<Answer, CommandError> {
+    let session = log_in(address).await?;
+    let answer = exchange(address, method, path, &session, body).await?;
+    let (_, answer) = parsed(address, &answer)?;
+    Ok(answer)
+}
+
+/// Logs in when the endpoint says as whom. Returns the header that requests have
+/// afterwards.
+async fn log_in(address: &Endpoint) -> Result<String, CommandError> {
+    let Some(login) = &address.login else {
+        return Ok(String::new());
+    };
+    let password = login.password().map_err(CommandError::Usage)?;
+    let body = serde_json::json!({ "user": login.user, "password": password });
+    let path = "/api/v1/login";
+    let answer = exchange(address, "POST", path, "", &body.to_string()).await?;
+    let (head, answer) = parsed(address, &answer)?;
+    // Where everybody may do everything there is nothing to log in to.
+    if answer.code == 204 || answer.code == 200 {
+        let cookie = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            let is_cookie = name.eq_ignore_ascii_case("set-cookie");
+            is_cookie.then(|| value.split(';').next().unwrap_or_default().trim())
+        });
+        return Ok(cookie.map_or_else(String::new, |cookie| format!("Cookie: {cookie}\r\n")));
+    }
+    answer.success(address).map(|_| String::new())
+}
+
+fn parsed(address: &Endpoint, bytes: &[u8]) -> Result<(String, Answer), CommandError> {
+    let answer = Answer::parse(bytes)
+        .ok_or_else(|| CommandError::Usage(format!("{address} does not answer in HTTP")))?;
+    let head = &bytes[..bytes.len() - answer.body.len()];
+    Ok((String::from_utf8_lossy(head).into_owned(), answer))
+}
+
+/// Sends a request with more headers, and returns what comes back.
+async fn exchange(
+    address: &Endpoint,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> Result<Vec<u8>, CommandError> {
     let exchange = async {
         let mut stream = address.open().await?;
         let authorization = match &address.token {
@@ -77,7 +121,7 @@ pub async fn send(
         };
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
-             {authorization}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+             {authorization}Content-Length: {}\r\nConnection: close\r\n{headers}\r\n{body}",
             body.len()
         );
         stream.write_all(request.as_bytes()).await?;
@@ -89,29 +133,24 @@ pub async fn send(
             .await?;
         Ok::<_, io::Error>(answer)
     };
-    let answer = match timeout(ANSWER_TIMEOUT, exchange).await {
-        Ok(Ok(answer)) => answer,
+    match timeout(ANSWER_TIMEOUT, exchange).await {
+        Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            return Err(CommandError::Usage(format!(
+            Err(CommandError::Usage(format!(
                 "nothing listens on {address} (connection refused); is forebay running, and is that its [http] listen address?"
-            )));
+            )))
         }
         Ok(Err(error)) => {
-            return Err(CommandError::Usage(
-                address
-                    .explain(&error)
-                    .unwrap_or_else(|| format!("cannot ask {address}: {error}")),
-            ));
+            let explained = address.explain(&error);
+            Err(CommandError::Usage(explained.unwrap_or_else(|| {
+                format!("cannot ask {address}: {error}")
+            })))
         }
-        Err(_) => {
-            return Err(CommandError::Usage(format!(
-                "{address} did not answer within {} s",
-                ANSWER_TIMEOUT.as_secs()
-            )));
-        }
-    };
-    Answer::parse(&answer)
-        .ok_or_else(|| CommandError::Usage(format!("{address} does not answer in HTTP")))
+        Err(_) => Err(CommandError::Usage(format!(
+            "{address} did not answer within {} s",
+            ANSWER_TIMEOUT.as_secs()
+        ))),
+    }
 }
 
 #[cfg(test)]

@@ -4,9 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 
 use clap::Args;
+use forebay_access::scram::Mechanism;
 
 use crate::client::Endpoint;
 use crate::config::{ClientTls as Settings, HostPort, names};
+use crate::sasl::{Sasl, SaslMechanism};
 use crate::tls::ClientTls;
 
 /// The Kafka port of a node.
@@ -27,7 +29,7 @@ pub struct Address {
 
 /// What a command shows and believes over TLS.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "TLS, for an address of the form tls://HOST:PORT")]
+#[command(next_help_heading = "Reaching a node that wants TLS (tls://HOST:PORT) or a login")]
 pub struct ReachArgs {
     /// The authorities that are believed; those of the system if not given
     #[arg(long, value_name = "FILE", global = true)]
@@ -38,9 +40,24 @@ pub struct ReachArgs {
     /// The key of the certificate
     #[arg(long, value_name = "FILE", global = true, requires = "cert")]
     key: Option<PathBuf>,
+    /// The user to log in as
+    #[arg(long, value_name = "NAME", global = true, requires = "password_file")]
+    user: Option<String>,
+    /// The file whose first line is the user's password
+    #[arg(long, value_name = "FILE", global = true, requires = "user")]
+    password_file: Option<PathBuf>,
 }
 
 impl ReachArgs {
+    fn login(&self) -> Option<Sasl> {
+        let (user, file) = (self.user.as_ref()?, self.password_file.as_ref()?);
+        Some(Sasl {
+            mechanism: SaslMechanism::Scram(Mechanism::Sha512),
+            user: user.clone(),
+            password_file: file.clone(),
+        })
+    }
+
     /// Where and how to connect.
     pub fn endpoint(&self, address: &Address) -> Endpoint {
         let settings = || Settings {
@@ -53,6 +70,7 @@ impl ReachArgs {
             address: address.host_port.clone(),
             tls: address.is_tls.then(|| ClientTls::new(settings())),
             token: None,
+            login: self.login(),
         }
     }
 }

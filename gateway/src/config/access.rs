@@ -102,6 +102,15 @@ fn rule(section: &Section<'_>) -> Option<Rule> {
     let topics = section.texts("topics", PLACES_MAX, TOPICS, |text| {
         (!text.is_empty()).then(|| text.to_owned())
     });
+    let groups = section.texts(
+        "groups",
+        PLACES_MAX,
+        "expected a list of consumer groups, such as [\"panel-*\"]",
+        |text| (!text.is_empty()).then(|| text.to_owned()),
+    );
+    if section.has("groups") && !section.has("topics") {
+        section.missing("topics", "expected topics that the groups read");
+    }
     section.finish();
     let allow = allow?;
     let has_places = section.has("paths") || section.has("topics");
@@ -113,23 +122,13 @@ fn rule(section: &Section<'_>) -> Option<Rule> {
         allow,
         paths: paths.unwrap_or_default(),
         topics: topics.unwrap_or_default(),
+        groups: groups.unwrap_or_default(),
     })
 }
 
 impl Config {
     /// What other machines reach is open only when the file says so.
     pub(super) fn check_access(&self, document: &Document<'_>, listeners: &[(&str, SocketAddr)]) {
-        // Permissions do not reach Kafka clients: those that could come from other
-        // machines would have all of them.
-        let is_closed = !self.access.is_open();
-        for (key, address) in listeners.iter().filter(|(key, _)| key.starts_with("kafka")) {
-            if is_closed && !address.ip().to_canonical().is_loopback() {
-                document.mistake(
-                    key,
-                    "expected a loopback address beside access.anonymous = false: Kafka clients cannot log in yet",
-                );
-            }
-        }
         if self.access.anonymous.is_some() {
             return;
         }

@@ -1,9 +1,13 @@
 //! `[[route]]` and `[uplink]`: where readings go, here and at the hub.
 
+use forebay_access::scram::Mechanism;
+
 use super::names::{check_filter, check_key, check_site, check_topic, host_port};
 use super::quantity::rate;
 use super::section::Section;
 use super::tls::client_tls;
+use crate::sasl::{Sasl, SaslMechanism};
+
 use super::{Durability, Route, Uplink, UplinkTopic, defaults};
 
 /// Reads every `[[route]]` and closes the list with the default route. The
@@ -143,6 +147,7 @@ pub(super) fn uplink(root: &Section<'_>, node_name: Option<&str>) -> Option<Upli
         },
     );
     let tls = client_tls(&section);
+    let sasl = sasl(&section);
     section.finish();
     if !section.is_present() {
         return None;
@@ -155,7 +160,45 @@ pub(super) fn uplink(root: &Section<'_>, node_name: Option<&str>) -> Option<Upli
         topics,
         max_rate: max_rate.flatten(),
         tls,
+        sasl,
     })
+}
+
+/// Reads the table `sasl`.
+fn sasl(uplink: &Section<'_>) -> Option<Sasl> {
+    const MECHANISM: &str = "expected \"SCRAM-SHA-512\", \"SCRAM-SHA-256\" or \"PLAIN\"";
+    const USER: &str = "expected the name of a user of the hub";
+    const FILE: &str = "expected a file whose first line is the password";
+    let section = uplink.table("sasl");
+    let mechanism = section.parsed("mechanism", MECHANISM, SaslMechanism::named);
+    let user = section.parsed("user", USER, |text| {
+        let is_name = !text.is_empty() && !text.contains('\0');
+        is_name.then(|| text.to_owned())
+    });
+    let file = section.parsed("password_file", FILE, |text| {
+        (!text.is_empty()).then(|| section.directory().join(text))
+    });
+    section.finish();
+    if !section.is_present() {
+        return None;
+    }
+    section.missing("user", USER);
+    section.missing("password_file", FILE);
+    if mechanism == Some(SaslMechanism::Plain) && !uplink.has("tls") {
+        section.mistake(
+            "mechanism",
+            "expected uplink.tls beside it: PLAIN sends the password as it is".to_owned(),
+        );
+    }
+    let sasl = Sasl {
+        mechanism: mechanism.unwrap_or(SaslMechanism::Scram(Mechanism::Sha512)),
+        user: user?,
+        password_file: file?,
+    };
+    if let Err(error) = sasl.password() {
+        section.mistake("password_file", error);
+    }
+    Some(sasl)
 }
 
 fn topics(uplink: &Section<'_>) -> Vec<UplinkTopic> {

@@ -380,10 +380,15 @@ fn access_is_said_in_so_many_words_or_listeners_stay_on_loopback() {
     assert_eq!(closed.access.users_file, Path::new("/etc/forebay/users"));
     assert_eq!(
         mistakes(&format!(
+            "{node}[access]\n[[permission]]\nuser = \"x\"\nallow = [\"read\"]\npaths = [\"a\"]\ngroups = [\"g\"]\n"
+        )),
+        "f.toml:6: permission[0].topics: missing; expected topics that the groups read\n1 mistake"
+    );
+    assert_eq!(
+        mistakes(&format!(
             "{node}[access]\n[kafka]\nlisten = \"10.0.0.1:9092\"\n"
         )),
-        "f.toml:5: access.anonymous: missing; expected [[permission]] sections, or anonymous = true: without any, nobody may do anything\n\
-         f.toml:7: kafka.listen = \"10.0.0.1:9092\": expected a loopback address beside access.anonymous = false: Kafka clients cannot log in yet\n2 mistakes"
+        "f.toml:5: access.anonymous: missing; expected [[permission]] sections, or anonymous = true: without any, nobody may do anything\n1 mistake"
     );
     let wrong = "[[permission]]\nuser = \"\"\nallow = [\"sing\"]\npaths = [\"a/#/b\"]\n[[permission]]\nuser = \"x\"\nallow = [\"read\"]\n[[permission]]\nallow = [\"admin\"]\n";
     let told = mistakes(&format!("{node}{wrong}"));

@@ -200,6 +200,7 @@ fn identify(
     if let Some(user) = session {
         let visitor = Visitor {
             user: Some(user),
+            by_certificate: false,
             address,
             protocol: Protocol::Http,
         };
@@ -220,6 +221,7 @@ fn identify(
     }
     let anonymous = Visitor {
         user: None,
+        by_certificate: false,
         address,
         protocol: Protocol::Http,
     };

@@ -96,11 +96,19 @@ impl Running {
     }
 
     /// Runs a client command against the Kafka port.
+    #[allow(
+        dead_code,
+        reason = "only some of the test binaries ask the Kafka port"
+    )]
     pub fn command(&self, arguments: &[&str]) -> Output {
         forebay(&[arguments, &["--bootstrap", &self.address("kafka")]].concat())
     }
 
     /// The standard output of a client command that must succeed.
+    #[allow(
+        dead_code,
+        reason = "only some of the test binaries ask the Kafka port"
+    )]
     pub fn answer(&self, arguments: &[&str]) -> String {
         let output = self.command(arguments);
         let complaint = String::from_utf8_lossy(&output.stderr);

@@ -67,6 +67,14 @@ pub enum ConnectionError {
         /// The codec's finding.
         source: DecodeError,
     },
+    /// The broker did not let the uplink in.
+    #[error("{address} refused the login: {reason}")]
+    Login {
+        /// The broker's address.
+        address: String,
+        /// Its reason.
+        reason: String,
+    },
     /// The broker answered with an error.
     #[error("{address} refused {what} with error code {code} ({name})")]
     Refused {

@@ -15,8 +15,8 @@ use forebay_kafka::error_code;
 use super::{Entry, Event, Key, RETRY, Runner};
 use crate::driver::connection::{Calls, ConnectionError};
 use crate::driver::handshake::{self, Prepared, Target, Versions};
-use crate::driver::secure::Secure;
 use crate::driver::session::Session;
+use crate::driver::{UplinkConfig, login};
 
 /// Nodes that are connected to at once. Kafka clusters beyond that exist; the
 /// partitions of one gateway do not spread over more.
@@ -113,9 +113,9 @@ impl Runner {
         let address = self.next_bootstrap();
         let topics = self.wanted_topics(|_, _| true);
         let events = self.events.clone();
-        let secure = self.config.secure.clone();
+        let config = self.config.clone();
         tokio::spawn(async move {
-            let result = establish(&address, secure.as_deref(), &topics).await;
+            let result = establish(&address, &config, &topics).await;
             let _ = events.send(Event::Established(Box::new(result))).await;
         });
     }
@@ -165,9 +165,9 @@ impl Runner {
         };
         let epoch = cluster.epoch;
         let events = self.events.clone();
-        let secure = self.config.secure.clone();
+        let config = self.config.clone();
         tokio::spawn(async move {
-            let result = open(&address, secure.as_deref()).await;
+            let result = open(&address, &config).await;
             let event = Event::Opened(epoch, node, Box::new(result));
             let _ = events.send(event).await;
         });
@@ -201,9 +201,9 @@ impl Runner {
         };
         let events = self.events.clone();
         self.preparing = true;
-        let secure = self.config.secure.clone();
+        let config = self.config.clone();
         tokio::spawn(async move {
-            let result = establish(&address, secure.as_deref(), &topics).await;
+            let result = establish(&address, &config, &topics).await;
             let prepared = result.map(|established| established.prepared);
             let _ = events.send(Event::Prepared(epoch, prepared)).await;
         });
@@ -332,8 +332,8 @@ impl Runner {
     }
 }
 
-async fn open(address: &str, secure: Option<&dyn Secure>) -> Result<Opened, ConnectionError> {
-    let mut calls = Calls::connect(address, secure).await?;
+async fn open(address: &str, config: &UplinkConfig) -> Result<Opened, ConnectionError> {
+    let mut calls = Calls::connect(address, config.secure.as_deref()).await?;
     let versions = handshake::versions(&mut calls).await?;
     if let Some(key) = handshake::lacks(&versions) {
         return Err(ConnectionError::Refused {
@@ -343,18 +343,21 @@ async fn open(address: &str, secure: Option<&dyn Secure>) -> Result<Opened, Conn
             name: error_code::name(error_code::UNSUPPORTED_VERSION),
         });
     }
+    if let Some(credentials) = config.credentials.as_deref() {
+        login::log_in(&mut calls, &versions, credentials).await?;
+    }
     Ok(Opened { calls, versions })
 }
 
 async fn establish(
     address: &str,
-    secure: Option<&dyn Secure>,
+    config: &UplinkConfig,
     topics: &BTreeMap<String, u32>,
 ) -> Result<Established, ConnectionError> {
     let Opened {
         mut calls,
         versions,
-    } = open(address, secure).await?;
+    } = open(address, config).await?;
     let prepared = handshake::prepare(&mut calls, &versions, topics).await?;
     Ok(Established {
         calls,
