@@ -6,11 +6,14 @@
 mod audience;
 mod fleet;
 mod producer;
+mod wire;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rustls::ClientConfig;
 use xtask::failure::Outcome;
 
 use crate::process::{Usage, usage};
@@ -69,7 +72,23 @@ pub fn publish(
     pace: Pace,
     length: Duration,
 ) -> Outcome<Reached> {
-    let mut fleet = Fleet::connect(address, CONNECTIONS, pace)?;
+    let fleet = Fleet::connect(address, CONNECTIONS, pace, None)?;
+    drive(fleet, process, length)
+}
+
+/// The same over TLS.
+pub fn publish_over_tls(
+    address: SocketAddr,
+    tls: &Arc<ClientConfig>,
+    process: u32,
+    pace: Pace,
+    length: Duration,
+) -> Outcome<Reached> {
+    let fleet = Fleet::connect(address, CONNECTIONS, pace, Some(tls))?;
+    drive(fleet, process, length)
+}
+
+fn drive(mut fleet: Fleet, process: u32, length: Duration) -> Outcome<Reached> {
     fleet.drive(Instant::now() + WARM_UP)?;
     let own = std::process::id();
     let (before, own_before) = (usage(process), usage(own));
@@ -94,7 +113,7 @@ pub fn publish(
 /// Publishes `rate` readings per second at QoS 1 on one connection until
 /// `stop`, and keeps the number of acknowledgements in `count`.
 pub fn trickle(address: SocketAddr, rate: f64, stop: &AtomicBool, count: &AtomicU64) -> Outcome {
-    let mut fleet = Fleet::connect(address, 1, Pace::Rate { rate, burst: 1 })?;
+    let mut fleet = Fleet::connect(address, 1, Pace::Rate { rate, burst: 1 }, None)?;
     while !stop.load(Ordering::Relaxed) {
         fleet.drive(Instant::now() + TRICKLE_STEP)?;
         fleet.latencies.clear();

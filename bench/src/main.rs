@@ -22,6 +22,7 @@ mod process;
 mod produce;
 mod request;
 mod sessions;
+mod tls;
 mod wear;
 
 use std::process::ExitCode;
@@ -45,6 +46,7 @@ Commands:
   idle      memory, time to ready, size of the binary
   request   QoS 1 request and response, beside mosquitto
   sessions  memory of 50,000 idle persistent sessions
+  tls       durable MQTT QoS 1 over TLS, beside plain TCP
   wear      device bytes per acknowledged byte, beside appended files; root
 
 Options:
@@ -90,6 +92,7 @@ fn run(command: &str, args: Args) -> Outcome {
         "idle" => idle::measure,
         "request" => request::measure,
         "sessions" => sessions::measure,
+        "tls" => tls::measure,
         "wear" => wear::measure,
         other => {
             return Err(Failure::new(format!(

@@ -2,17 +2,19 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
+use rustls::ClientConfig;
 use xtask::failure::{During, Failure, Outcome};
-use xtask::wire::mqtt::Client;
 
+use super::wire::Wire;
 use super::{Pace, READING_SIZE};
 
 /// A paced fleet looks this often at who is due. Shorter would take the CPU
@@ -49,7 +51,12 @@ pub struct Fleet {
 
 impl Fleet {
     /// Connects `count` clean sessions.
-    pub fn connect(address: SocketAddr, count: u32, pace: Pace) -> Outcome<Self> {
+    pub fn connect(
+        address: SocketAddr,
+        count: u32,
+        pace: Pace,
+        tls: Option<&Arc<ClientConfig>>,
+    ) -> Outcome<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).during("epoll")?;
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags).during("timerfd")?;
@@ -65,9 +72,15 @@ impl Fleet {
         for number in 0..count {
             // Senders are spread over the interval, as sensors are.
             let due = started + interval.mul_f64(f64::from(number) / f64::from(count));
-            let publisher = Publisher::connect(address, number, due).during("publisher")?;
+            let publisher = Publisher::connect(address, number, due, tls).during("publisher")?;
             let tag = epoll::EventData::new_u64(u64::from(number));
-            epoll::add(&epoll, &publisher.stream, tag, epoll::EventFlags::IN).during("epoll")?;
+            epoll::add(
+                &epoll,
+                publisher.stream.socket(),
+                tag,
+                epoll::EventFlags::IN,
+            )
+            .during("epoll")?;
             publishers.push(publisher);
         }
         if matches!(pace, Pace::Rate { .. }) {
@@ -161,7 +174,7 @@ fn tick(timer: &OwnedFd) -> Outcome {
 }
 
 struct Publisher {
-    stream: TcpStream,
+    stream: Wire,
     /// A whole PUBLISH; the two bytes at `id_at` change.
     packet: Vec<u8>,
     id_at: usize,
@@ -173,11 +186,13 @@ struct Publisher {
 }
 
 impl Publisher {
-    fn connect(address: SocketAddr, number: u32, due: Instant) -> io::Result<Self> {
-        let (client, _) = Client::connect(address, &format!("load-{number}"), true)?;
-        let stream = client.stream().try_clone()?;
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(true)?;
+    fn connect(
+        address: SocketAddr,
+        number: u32,
+        due: Instant,
+        tls: Option<&Arc<ClientConfig>>,
+    ) -> io::Result<Self> {
+        let stream = Wire::open(address, &format!("load-{number}"), tls)?;
         let (packet, id_at) = encode(&format!("plant/line-{number}/vibration"));
         Ok(Self {
             stream,
@@ -225,11 +240,17 @@ impl Publisher {
     /// Reads PUBACKs; they come in the order of the publishes (4.6).
     fn receive(&mut self, latencies: &mut Vec<Duration>) -> Outcome<u64> {
         let mut buffer = [0; 4096];
-        match self.stream.read(&mut buffer) {
-            Ok(0) => return Err(Failure::new("the server closed a publisher")),
-            Ok(length) => self.input.extend_from_slice(&buffer[..length]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
-            Err(error) => return Err(error).during("publisher"),
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Err(Failure::new("the server closed a publisher")),
+                Ok(length) => self.input.extend_from_slice(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error).during("publisher"),
+            }
+            // The socket tells of the rest; what TLS holds back it does not.
+            if !self.stream.holds_more() {
+                break;
+            }
         }
         let now = Instant::now();
         let whole = self.input.len() / 4 * 4;
