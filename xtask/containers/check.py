@@ -112,7 +112,7 @@ def compose(path):
     for name, service in services.items():
         for mount in service["volumes"]:
             source = mount.split(":")[0]
-            if source.startswith("./"):
+            if source.startswith("."):
                 assert (path.parent / source).exists(), f"{name}: {source} is missing"
         for other in service.get("depends_on", []):
             assert other in services, f"{name}: {other} is no service"
