@@ -275,7 +275,7 @@ impl ByteStream for TlsStream {
         let before = into.len();
         let processed = self.process(Task::Read, into);
         match into.len() - before {
-            // What came before a mistake counts; the mistake is met again.
+            // What came before a mistake counts; the next read is the end.
             len @ 1.. => Ok(len),
             0 => match processed {
                 Err(error) => Err(error),
