@@ -275,7 +275,9 @@ impl Server {
             return Err(bad("c= and the header of the first message"));
         }
         let nonce = fields.next().and_then(|field| field.strip_prefix("r="));
-        if nonce != Some(self.nonce.as_str()) {
+        // It ends with it: librdkafka before 2.6.1 repeats its own part in front, and
+        // Kafka takes that. What the server chose is whole either way.
+        if !nonce.is_some_and(|nonce| nonce.ends_with(self.nonce.as_str())) {
             return Err(bad("r= and the nonce of the server"));
         }
         let proof = BASE64.decode(proof).map_err(|_| bad("a proof in base64"))?;
@@ -492,6 +494,31 @@ mod tests {
             let shown = format!("{keys:?}");
             assert_eq!(shown, format!("Keys({}, hidden)", mechanism.name()));
         }
+    }
+
+    /// librdkafka before 2.6.1 puts its nonce in front of the nonce of both.
+    #[test]
+    fn a_client_that_repeats_its_nonce_is_let_in() {
+        let mechanism = Mechanism::Sha256;
+        let keys = Keys::new(mechanism, b"secret", b"salt", ITERATIONS);
+        let finish = |repeated: &str, cut: usize| {
+            let first = ClientFirst::parse(b"n,,n=mia,r=abc").unwrap();
+            let (server, answer) = Server::start(first, keys.clone(), &[2; NONCE_LEN]);
+            let both = answer.strip_prefix("r=").unwrap().split(',').next();
+            let both = &both.unwrap()[cut..];
+            let without_proof = format!("c=biws,r={repeated}{both}");
+            let said = format!("n=mia,r=abc,{answer},{without_proof}");
+            let salted = mechanism.salted(b"secret", b"salt", ITERATIONS);
+            let client_key = mechanism.mac(&salted, &[b"Client Key"]);
+            let stored_key = mechanism.hash(&client_key);
+            let signature = mechanism.mac(&stored_key, &[said.as_bytes()]);
+            let proof = client_key.iter().zip(&signature).map(|(a, b)| a ^ b);
+            let proof = BASE64.encode(proof.collect::<Vec<u8>>());
+            server.finish(format!("{without_proof},p={proof}").as_bytes())
+        };
+        assert!(finish("", 0).is_ok());
+        assert!(finish("abc", 0).is_ok());
+        assert!(finish("", 1).is_err(), "less than the nonce of both");
     }
 
     #[test]
