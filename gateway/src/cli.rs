@@ -28,11 +28,10 @@ use std::future::Future;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::client::{ClientError, Endpoint};
+use crate::client::{ClientError, Endpoint, Token};
 use crate::config::{Config, ConfigError};
 use crate::{demo, roles};
 
@@ -187,16 +186,6 @@ pub struct HttpArgs {
     reach: reach::ReachArgs,
 }
 
-/// What a program shows to say who it is.
-#[derive(Clone)]
-struct Token(Arc<str>);
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(hidden)")
-    }
-}
-
 /// Reads a token from a file.
 fn token_of(path: &str) -> Result<Token, String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
@@ -211,7 +200,7 @@ impl HttpArgs {
     pub fn endpoint(&self) -> Endpoint {
         let token = self.token_file.as_ref();
         Endpoint {
-            token: token.map(|token| Arc::clone(&token.0)),
+            token: token.cloned(),
             ..self.reach.endpoint(&self.http)
         }
     }

@@ -41,6 +41,16 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// is beyond this is not a Kafka answer.
 const FRAME_BYTES_MAX: usize = 128 << 20;
 
+/// What a program shows over HTTP to say who it is.
+#[derive(Clone)]
+pub struct Token(pub Arc<str>);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(hidden)")
+    }
+}
+
 /// A node's address, and how it is spoken to.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
@@ -49,7 +59,7 @@ pub struct Endpoint {
     /// How it is checked and what it is shown; `None` is plain TCP.
     pub tls: Option<Arc<ClientTls>>,
     /// What is shown over HTTP to say who asks.
-    pub token: Option<Arc<str>>,
+    pub token: Option<Token>,
     /// Who asks; `None` does not log in.
     pub login: Option<Sasl>,
 }

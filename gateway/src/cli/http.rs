@@ -116,7 +116,7 @@ async fn exchange(
     let exchange = async {
         let mut stream = address.open().await?;
         let authorization = match &address.token {
-            Some(token) => format!("Authorization: Bearer {token}\r\n"),
+            Some(token) => format!("Authorization: Bearer {}\r\n", token.0),
             None => String::new(),
         };
         let request = format!(
