@@ -70,6 +70,11 @@ impl ByteStream for TcpStream {
     fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         TcpStream::try_write(self, bytes)
     }
+
+    fn close(&mut self) {
+        // A client that is gone needs no goodbye.
+        let _ = rustix::net::shutdown(&*self, rustix::net::Shutdown::Write);
+    }
 }
 
 /// The streams that are not plain TCP share one compiled copy of the

@@ -10,7 +10,7 @@ use forebay_storage::AppendError;
 use super::opening::{Opened, seconds};
 use super::outbound::begun;
 use super::sharing::{FORMER_GROUP, cursor, group_of};
-use super::{Connection, Waiting};
+use super::{Connection, READ_LEN, Waiting};
 use crate::mqtt::dispatch::{Delivery, Folded};
 use crate::mqtt::feeds::{FeedId, detach, read_page};
 use crate::mqtt::node::{Node, now_ms};
@@ -18,10 +18,15 @@ use crate::mqtt::sessions::record::{
     self, Changes, CursorRecord, OutgoingRecord, PlaceRecord, StoredSession, UnacknowledgedRecord,
 };
 use crate::mqtt::stats::count;
-use crate::mqtt::stream::{ByteStream, writable};
+use crate::mqtt::stream::{ByteStream, ready, writable};
 
 /// How long the last packets may take to be written.
 const FLUSH_MAX: Duration = Duration::from_secs(1);
+
+/// How long a client that is told why it is disconnected may take to read that,
+/// and how many bytes it may send meanwhile.
+const LINGER_MAX: Duration = Duration::from_secs(1);
+const LINGER_LEN_MAX: usize = 64 << 20;
 
 /// How long the session's last record is tried to be written when the disk is
 /// behind. Without it the last checkpoint counts and messages are repeated.
@@ -268,7 +273,36 @@ impl<S: ByteStream> Connection<S> {
             std::io::Result::Ok(())
         };
         // The client is gone or will notice; there is nobody to tell.
-        let _ = tokio::time::timeout(FLUSH_MAX, flush).await;
+        let flushed = tokio::time::timeout(FLUSH_MAX, flush).await;
+        let is_told = matches!(
+            reason,
+            CloseReason::Decode(_) | CloseReason::Violation { .. } | CloseReason::Server(_)
+        );
+        if is_told && matches!(flushed, Ok(Ok(()))) && !*self.shutdown.borrow() {
+            // Nobody waits for it.
+            let _ = tokio::time::timeout(LINGER_MAX, self.linger()).await;
+        }
+    }
+
+    /// Reads on until the client closes. A connection that is closed with bytes
+    /// unread is reset, and a client that is still sending would never read why
+    /// it was disconnected.
+    async fn linger(&mut self) {
+        let mut left = LINGER_LEN_MAX;
+        while left > 0 {
+            self.input.clear();
+            self.input.reserve(READ_LEN);
+            match self.stream.try_read(&mut self.input) {
+                Ok(0) => return,
+                Ok(len) => left = left.saturating_sub(len),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    if ready(&mut self.stream, true, false).await.is_err() {
+                        return;
+                    }
+                }
+                Err(_) => return,
+            }
+        }
     }
 
     async fn leave(&mut self, expiry_seconds: u32) {
