@@ -186,6 +186,13 @@ fn mqtt_clients_log_in_and_do_what_they_may() {
     assert_eq!(press.subscribe("plant/press-1/#"), Some(1));
     assert_eq!(press.subscribe("plant/#"), Some(0x87));
     assert_eq!(press.subscribe("$share/g/plant/press-2/#"), Some(0x87));
+    // Nobody takes over the session of another user.
+    let mut thief = Client::open(&node, 5);
+    assert_eq!(
+        thief.connect("press", Some(("panel", PASSWORD))),
+        Some(0x87)
+    );
+    assert!([0, 0x10].contains(&press.publish("plant/press-1/temp").unwrap()));
     let mut panel = Client::open(&node, 4);
     assert_eq!(panel.connect("panel", Some(("panel", PASSWORD))), Some(0));
     assert_eq!(panel.subscribe("plant/+/temp"), Some(1));

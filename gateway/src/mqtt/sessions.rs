@@ -42,6 +42,9 @@ pub enum ClaimError {
     /// The node has as many sessions as it may.
     #[error("the node has {SESSIONS_MAX} sessions, the most it keeps")]
     TooMany,
+    /// It belongs to another user.
+    #[error("the session belongs to another user")]
+    Foreign,
     /// The present owner did not let go in time.
     #[error("the session's other connection did not let go within {HANDOVER_MAX:?}")]
     Busy,
@@ -58,6 +61,34 @@ struct Entry {
     deadline_ms: Option<i64>,
     /// Whether the state holds a record of it.
     stored: bool,
+    /// The user that it belongs to. `None`: anybody.
+    user: Option<Arc<str>>,
+}
+
+/// Who wants a session.
+#[derive(Clone, Debug)]
+pub enum Claimant {
+    /// Nobody logs in here, and anybody may have any session.
+    Anybody,
+    /// A client that has logged in, or came in without.
+    Visitor(Option<Arc<str>>),
+}
+
+impl Claimant {
+    fn may_have(&self, owner: Option<&Arc<str>>) -> bool {
+        match self {
+            Self::Anybody => true,
+            Self::Visitor(user) => owner.is_none() || owner == user.as_ref(),
+        }
+    }
+
+    /// The user that the session belongs to from here on.
+    pub fn user(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Anybody => None,
+            Self::Visitor(user) => user.as_ref(),
+        }
+    }
 }
 
 /// How a session goes from one connection to the next.
@@ -125,6 +156,7 @@ impl Sessions {
                 Entry {
                     deadline_ms,
                     stored: true,
+                    user: stored.session.user.as_deref().map(Arc::from),
                     ..Entry::new()
                 },
             );
@@ -141,14 +173,26 @@ impl Sessions {
     /// Takes over the session of `client`, which may not exist yet.
     ///
     /// # Errors
-    /// When there are too many sessions or the present owner does not let go.
-    pub async fn claim(self: &Arc<Self>, client: &str) -> Result<Claim, ClaimError> {
+    /// When it belongs to another user, whose connection then stays, when there
+    /// are too many sessions, or the present owner does not let go.
+    pub async fn claim(
+        self: &Arc<Self>,
+        client: &str,
+        claimant: &Claimant,
+    ) -> Result<Claim, ClaimError> {
         let client: Arc<str> = client.into();
         let (mut claim, owner) = {
             let mut table = self.table.lock();
             let table = &mut *table;
             if table.entries.len() >= SESSIONS_MAX && !table.entries.contains_key(&client) {
                 return Err(ClaimError::TooMany);
+            }
+            let owner = table
+                .entries
+                .get(&client)
+                .and_then(|entry| entry.user.as_ref());
+            if !claimant.may_have(owner) {
+                return Err(ClaimError::Foreign);
             }
             table.last_claim += 1;
             let number = table.last_claim;
@@ -157,6 +201,7 @@ impl Sessions {
                 .entry(Arc::clone(&client))
                 .or_insert_with(Entry::new);
             entry.interested += 1;
+            entry.user = claimant.user().cloned();
             let deadline_ms = entry.deadline_ms.take();
             if let Some(at) = deadline_ms {
                 table.deadlines.remove(&(at, Arc::clone(&client)));
@@ -359,6 +404,7 @@ impl Entry {
             interested: 0,
             deadline_ms: None,
             stored: false,
+            user: None,
         }
     }
 }

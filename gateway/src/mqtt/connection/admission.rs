@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::Connection;
 use crate::access::{Access, LoginError, Protocol, Visitor};
+use crate::mqtt::sessions::Claimant;
 use crate::mqtt::stream::ByteStream;
 
 /// Paths that are known to be allowed, so that rules are not looked through for
@@ -44,6 +45,17 @@ impl Admission {
             allowed: HashSet::new(),
             changes: access.changes(),
         })))
+    }
+
+    /// Who wants sessions on this connection.
+    pub(super) fn claimant(&self) -> Claimant {
+        match &self.0 {
+            Some(checked) if !checked.access.is_open() => {
+                let visitor = checked.visitor.as_ref();
+                Claimant::Visitor(visitor.and_then(|visitor| visitor.user.clone()))
+            }
+            _ => Claimant::Anybody,
+        }
     }
 
     /// Completes when users or rules have changed.

@@ -88,11 +88,13 @@ impl<S: ByteStream> Connection<S> {
         }
         let assigned = open.client_id.is_empty().then(assigned_client_id);
         let client = assigned.as_ref().unwrap_or(&open.client_id);
-        let claim = match self.node.sessions.claim(client.as_str()).await {
+        let claimant = self.admission.claimant();
+        let claim = match self.node.sessions.claim(client.as_str(), &claimant).await {
             Ok(claim) => claim,
             Err(error) => {
                 tracing::warn!(client = client.as_str(), %error, "connection refused");
                 let reason = match error {
+                    ClaimError::Foreign => ReasonCode::NotAuthorized,
                     ClaimError::TooMany => ReasonCode::QuotaExceeded,
                     ClaimError::Busy => ReasonCode::ServerBusy,
                 };
@@ -112,7 +114,12 @@ impl<S: ByteStream> Connection<S> {
             // The session of that will ends here, before its delay has passed.
             Box::pin(publish_earlier(&node, claim.client())).await;
         }
-        let prepared = prepare(node, claim, resumes, expiry_seconds, will.clone()).await;
+        let fresh = SessionRecord {
+            expiry_seconds,
+            subscriptions: Vec::new(),
+            user: claimant.user().map(ToString::to_string),
+        };
+        let prepared = prepare(node, claim, resumes, fresh, will.clone()).await;
         let Prepared {
             claim,
             stored,
@@ -222,17 +229,17 @@ async fn prepare(
     node: Arc<Node>,
     claim: Claim,
     resumes: bool,
-    expiry_seconds: u32,
+    fresh: SessionRecord,
     will: Option<StoredWill>,
 ) -> Result<Prepared, AppendError> {
     if !claim.is_stored() {
-        return make(claim, expiry_seconds, will.as_ref());
+        return make(claim, &fresh, will.as_ref());
     }
     let prepared = tokio::task::spawn_blocking(move || {
         let will = will.as_ref();
         match claim.load().filter(|_| resumes) {
-            Some(stored) => resume(&node, claim, stored, expiry_seconds, will),
-            None => make(claim, expiry_seconds, will),
+            Some(stored) => resume(&node, claim, stored, fresh, will),
+            None => make(claim, &fresh, will),
         }
     });
     prepared.await.unwrap_or(Err(AppendError::ShuttingDown))
@@ -249,14 +256,10 @@ async fn publish_earlier(node: &Arc<Node>, client: &Arc<str>) {
 
 fn make(
     mut claim: Claim,
-    expiry_seconds: u32,
+    fresh: &SessionRecord,
     will: Option<&StoredWill>,
 ) -> Result<Prepared, AppendError> {
-    let fresh = SessionRecord {
-        expiry_seconds,
-        subscriptions: Vec::new(),
-    };
-    let ticket = claim.reset((expiry_seconds > 0).then_some(&fresh), will)?;
+    let ticket = claim.reset((fresh.expiry_seconds > 0).then_some(fresh), will)?;
     Ok(Prepared {
         claim,
         stored: None,
@@ -270,10 +273,11 @@ fn resume(
     node: &Node,
     claim: Claim,
     mut stored: StoredSession,
-    expiry_seconds: u32,
+    fresh: SessionRecord,
     will: Option<&StoredWill>,
 ) -> Result<Prepared, AppendError> {
-    stored.session.expiry_seconds = expiry_seconds;
+    stored.session.expiry_seconds = fresh.expiry_seconds;
+    stored.session.user = fresh.user;
     stored.cursors.disconnected_at_ms = None;
     let client = claim.client();
     let mut transaction = Transaction::new();

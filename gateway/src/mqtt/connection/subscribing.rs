@@ -198,6 +198,7 @@ impl<S: ByteStream> Connection<S> {
             starts: Vec::new(),
         });
         SessionRecord {
+            user: self.admission.claimant().user().map(ToString::to_string),
             expiry_seconds,
             subscriptions: subscriptions.map(record).chain(shares).collect(),
         }

@@ -24,6 +24,9 @@ pub struct SessionRecord {
     pub expiry_seconds: u32,
     /// Its subscriptions.
     pub subscriptions: Vec<SubscriptionRecord>,
+    /// The user that it belongs to, where users log in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 /// One subscription.
