@@ -471,12 +471,6 @@ impl Access {
         policy.is_open || policy.rules.allow(&subject, action, place)
     }
 
-    /// What is kept of the passwords of all users, for SCRAM.
-    #[must_use]
-    pub fn users(&self) -> Users {
-        self.policy().users.clone()
-    }
-
     fn policy(&self) -> Arc<Policy> {
         Arc::clone(&self.shared.policy.read())
     }

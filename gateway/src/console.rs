@@ -41,8 +41,9 @@ const LOOK: Duration = Duration::from_secs(60);
 const SERIES_AT_ONCE: usize = 2;
 /// Alerts of one answer: the newest.
 const ALERTS_MAX: usize = 1_000;
-/// Bytes of the log that are looked through for alerts.
-const ALERTS_LEN_MAX: usize = 16 << 20;
+/// Bytes at the end of a partition that are looked through for alerts: two
+/// thousand of them.
+const ALERTS_LEN_MAX: u64 = 1 << 20;
 
 /// Why there is no series.
 #[derive(Debug, thiserror::Error)]
@@ -194,8 +195,8 @@ impl Console {
         Ok(read?)
     }
 
-    /// Events of alerts from `from_ms` on, oldest first, that were published on
-    /// paths that `admits`: the newest of those in the first megabytes.
+    /// The newest events of alerts from `from_ms` on, oldest first, that were
+    /// published on paths that `admits`.
     ///
     /// # Errors
     /// [`SeriesError`].
@@ -236,13 +237,17 @@ impl Shared {
         loop {
             let step = move || (watcher.step(), watcher);
             let Ok((left, back)) = spawn_blocking(step).await else {
-                // The runtime ends.
+                // The runtime ends, or there is a mistake in here; the next look
+                // begins anew, and nobody waits for this one.
+                let anew = Watcher::new(self.storage.clone(), Arc::clone(&self.paths));
+                *self.watcher.lock() = Some(anew);
+                self.looks.lock().is_followed = false;
+                self.has_read.send_replace(true);
                 return;
             };
             watcher = back;
-            if left != Left::Newer {
-                self.has_read.send_replace(true);
-            }
+            // The first step has read the end of each partition.
+            self.has_read.send_replace(true);
             let revision = self.paths.lock().revision();
             self.revision.send_if_modified(|newest| {
                 let is_newer = revision > *newest;
@@ -273,11 +278,12 @@ fn read_alerts(
     admits: impl Fn(&str) -> bool,
     events: &mut Vec<(i64, AlertEvent)>,
 ) -> Result<(), ReadError> {
-    let Some((mut offset, _)) = partition.offset_for_time(from_ms)? else {
+    let Some((first, _)) = partition.offset_for_time(from_ms)? else {
         return Ok(());
     };
-    let mut len = 0;
-    while len < ALERTS_LEN_MAX {
+    let end = partition.offsets().high_watermark;
+    let mut offset = first.max(watcher::before(partition, end, ALERTS_LEN_MAX));
+    loop {
         let chunk = match partition.read(offset, 1 << 20, true) {
             Ok(chunk) => chunk,
             Err(ReadError::OffsetOutOfRange { .. }) => return Ok(()),
@@ -297,8 +303,6 @@ fn read_alerts(
         if chunk.next_offset <= offset || chunk.next_offset >= chunk.high_watermark {
             return Ok(());
         }
-        len += chunk.batches.iter().map(bytes::Bytes::len).sum::<usize>();
         offset = chunk.next_offset;
     }
-    Ok(())
 }

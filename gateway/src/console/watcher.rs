@@ -10,10 +10,10 @@ use super::paths::{Paths, Seen};
 use crate::chunks::each_reading;
 use crate::queries::path_of;
 
-/// Bytes at the end of each partition that are read first.
-const TAIL_LEN: u64 = 256 << 10;
-/// Bytes of one read.
-const READ_LEN: usize = 512 << 10;
+/// Bytes of one read at most, and of the end of a partition that is read first.
+const READ_LEN: usize = 256 << 10;
+/// The same with many partitions, which share a step.
+const READ_LEN_MIN: usize = 16 << 10;
 /// Bytes read in one step, so that a step takes some tens of milliseconds.
 const STEP_LEN: usize = 8 << 20;
 /// Bytes of a partition that may be unread. Beyond it the newest are read and
@@ -66,15 +66,19 @@ impl Watcher {
     /// the log.
     pub fn step(&mut self) -> Left {
         self.refresh();
-        let mut budget = STEP_LEN;
+        // Each has its share, so that a busy partition does not hide the others.
+        let share = (STEP_LEN / self.feeds.len().max(1)).clamp(READ_LEN_MIN, READ_LEN);
+        let mut is_behind = false;
         for feed in &mut self.feeds {
-            while budget > 0 && feed.is_behind() {
-                budget = budget.saturating_sub(feed.forward(&self.paths));
+            if feed.is_behind() {
+                feed.forward(share, &self.paths);
+                is_behind |= feed.is_behind();
             }
         }
-        if budget == 0 {
+        if is_behind {
             return Left::Newer;
         }
+        let mut budget = STEP_LEN;
         while budget > 0 && self.past_len < PAST_LEN_MAX {
             let Some(feed) = self.feeds.iter_mut().find(|feed| feed.has_past()) else {
                 return Left::Nothing;
@@ -91,6 +95,8 @@ impl Watcher {
 
     fn refresh(&mut self) {
         let topics = self.storage.topics();
+        let partitions: u32 = topics.iter().map(|topic| topic.partition_count()).sum();
+        let tail = (STEP_LEN / partitions.max(1) as usize).clamp(READ_LEN_MIN, READ_LEN);
         let paths = &self.paths;
         self.feeds.retain(|feed| {
             let lives = topics.iter().any(|topic| topic.id() == feed.id);
@@ -108,7 +114,7 @@ impl Watcher {
                 }
                 if let Some(partition) = topic.partition(index) {
                     self.feeds
-                        .push(Feed::new(topic.id(), Arc::clone(&name), partition));
+                        .push(Feed::new(topic.id(), Arc::clone(&name), partition, tail));
                 }
             }
         }
@@ -116,7 +122,7 @@ impl Watcher {
 }
 
 impl Feed {
-    fn new(id: [u8; 16], topic: Arc<str>, partition: Partition) -> Self {
+    fn new(id: [u8; 16], topic: Arc<str>, partition: Partition, tail: usize) -> Self {
         let end = partition.offsets().high_watermark;
         let mut feed = Self {
             id,
@@ -125,20 +131,9 @@ impl Feed {
             head: end,
             floor: end,
         };
-        feed.head = feed.before(end, TAIL_LEN);
+        feed.head = before(&feed.partition, end, tail as u64);
         feed.floor = feed.head;
         feed
-    }
-
-    /// The offset that is about `len` bytes before another one.
-    fn before(&self, offset: u64, len: u64) -> u64 {
-        let offsets = self.partition.offsets();
-        let count = offsets.log_end.saturating_sub(offsets.log_start).max(1);
-        let record_len = (self.partition.size_bytes() / count).max(1);
-        offset
-            .saturating_sub((len / record_len).max(1))
-            .max(offsets.log_start)
-            .min(offset)
     }
 
     fn is_behind(&self) -> bool {
@@ -149,38 +144,33 @@ impl Feed {
         self.floor > self.partition.offsets().log_start
     }
 
-    /// Reads on. Returns about how many bytes.
-    fn forward(&mut self, paths: &Mutex<Paths>) -> usize {
+    /// Reads on, about so many bytes.
+    fn forward(&mut self, len: usize, paths: &Mutex<Paths>) {
         let end = self.partition.offsets().high_watermark;
-        self.head = self.head.max(self.before(end, BEHIND_LEN_MAX));
-        let chunk = match self.partition.read(self.head, READ_LEN, true) {
+        self.head = self.head.max(before(&self.partition, end, BEHIND_LEN_MAX));
+        let chunk = match self.partition.read(self.head, len, true) {
             Ok(chunk) => chunk,
             Err(ReadError::OffsetOutOfRange { log_start, .. }) => {
                 self.head = self.head.max(log_start).min(end);
-                return STEP_LEN;
+                return;
             }
             Err(error) => {
                 // Whoever writes to this disk says more about it.
                 tracing::debug!(topic = &*self.topic, %error, "not shown");
                 self.head = end;
-                return STEP_LEN;
+                return;
             }
         };
         self.take(&chunk, self.head, u64::MAX, |seen| {
             paths.lock().observe(seen)
         });
-        let has_moved = chunk.next_offset > self.head;
         self.head = self.head.max(chunk.next_offset);
-        match has_moved {
-            true => len_of(&chunk),
-            false => STEP_LEN,
-        }
     }
 
     /// Reads what is before all that was read. Returns about how many bytes.
     fn backward(&mut self, paths: &Mutex<Paths>) -> usize {
         let to = self.floor;
-        let mut from = self.before(to, READ_LEN as u64);
+        let mut from = before(&self.partition, to, READ_LEN as u64);
         self.floor = from;
         let mut len = 0;
         while from < to {
@@ -214,6 +204,17 @@ impl Feed {
             }
         });
     }
+}
+
+/// The offset that is about `len` bytes before another one.
+pub fn before(partition: &Partition, offset: u64, len: u64) -> u64 {
+    let offsets = partition.offsets();
+    let count = offsets.log_end.saturating_sub(offsets.log_start).max(1);
+    let record_len = (partition.size_bytes() / count).max(1);
+    offset
+        .saturating_sub((len / record_len).max(1))
+        .max(offsets.log_start)
+        .min(offset)
 }
 
 fn len_of(chunk: &Chunk) -> usize {
