@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::payload::{self, Shown};
 
-/// Paths that are kept. With two kilobytes each they take 20 MB; a plant with
+/// Paths that are kept. At two kilobytes each, names and texts of the longest
+/// included, that would be 20 MB; a plant with
 /// more of them is looked at per area, by a hub per area.
 pub const PATHS_MAX: usize = 10_000;
 /// Points of a sparkline.
