@@ -3,6 +3,8 @@
 //! Everything is denied that no rule allows. A rule allows actions on path
 //! filters (what MQTT and HTTP ask for) and on topics (what Kafka asks for).
 
+use std::net::IpAddr;
+
 /// Rules of one configuration. They are looked through one by one.
 pub const RULES_MAX: usize = 1_000;
 /// Filters or topics of one rule.
@@ -56,6 +58,9 @@ pub enum Who {
     Anonymous,
     /// Users whose name fits a pattern with `*`.
     User(String),
+    /// Users whose certificate says who they are, with a name that fits a pattern
+    /// with `*`. A password does not make one of them.
+    Certificate(String),
 }
 
 /// A permission.
@@ -80,8 +85,12 @@ pub struct Rule {
 pub struct Subject<'a> {
     /// The user, when there was a login.
     pub user: Option<&'a str>,
+    /// Whether the certificate of the connection says so.
+    pub by_certificate: bool,
     /// The client identifier of an MQTT connection.
     pub client: Option<&'a str>,
+    /// The address of the other end.
+    pub host: IpAddr,
 }
 
 /// What is asked for.
@@ -120,6 +129,13 @@ impl Rules {
         &self.rules
     }
 
+    /// Whether a subject may do everything.
+    #[must_use]
+    pub fn is_admin(&self, subject: &Subject<'_>) -> bool {
+        let mut about = self.rules.iter().filter(|rule| rule.who.is(subject));
+        about.any(|rule| rule.allow.contains(&Action::Admin))
+    }
+
     /// Whether a subject may do something. A filter of a subscription has to be
     /// within one filter of one rule.
     #[must_use]
@@ -136,6 +152,9 @@ impl Who {
         match (self, subject.user) {
             (Self::Anonymous, None) => true,
             (Self::User(pattern), Some(user)) => fits(pattern, user),
+            (Self::Certificate(pattern), Some(user)) => {
+                subject.by_certificate && fits(pattern, user)
+            }
             _ => false,
         }
     }
@@ -248,19 +267,24 @@ pub fn fits(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use proptest::prelude::*;
 
     use super::*;
 
     const NOBODY: Subject<'_> = Subject {
         user: None,
+        by_certificate: false,
         client: None,
+        host: IpAddr::V4(Ipv4Addr::LOCALHOST),
     };
 
     fn user(name: &str) -> Subject<'_> {
         Subject {
             user: Some(name),
             client: Some("c1"),
+            ..NOBODY
         }
     }
 
@@ -331,6 +355,28 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_is_more_than_a_password() {
+        let mut by_certificate = rule("press-*", &[Action::Command], &["plant/%u/#"], &[]);
+        by_certificate.who = Who::Certificate("press-*".to_owned());
+        let rules = Rules::new(vec![by_certificate]);
+        let may = |subject: &Subject<'_>| {
+            rules.allow(
+                subject,
+                Action::Command,
+                Place::Path("plant/press-1/valve/set"),
+            )
+        };
+        let shown = |name| Subject {
+            by_certificate: true,
+            ..user(name)
+        };
+        assert!(may(&shown("press-1")));
+        assert!(!may(&user("press-1")));
+        assert!(!may(&shown("pump-1")));
+        assert!(!may(&NOBODY));
+    }
+
+    #[test]
     fn groups_are_of_those_that_read_topics() {
         let mut named = rule("panel", &[Action::Read], &[], &["readings"]);
         named.groups = vec!["panel-*".to_owned()];
@@ -372,6 +418,7 @@ mod tests {
             let subject = Subject {
                 user: Some("u"),
                 client: Some(name),
+                ..NOBODY
             };
             assert!(!may(&subject, "client/x"), "{name}");
         }
@@ -379,7 +426,7 @@ mod tests {
         assert!(may(&user("a"), "100%/x"));
         let without = Subject {
             user: Some("u"),
-            client: None,
+            ..NOBODY
         };
         assert!(!may(&without, "client/c1"));
     }

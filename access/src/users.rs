@@ -31,7 +31,8 @@ pub const FILE_LEN_MAX: usize = 16 << 20;
 pub const TOKEN_LEN: usize = 32;
 
 const HEAD: &str = "forebay-users 1";
-/// The name that rules have for whoever has not logged in.
+/// The name that rules have for whoever has not logged in; Kafka writes it in
+/// capitals.
 const ANONYMOUS: &str = "anonymous";
 
 /// A user.
@@ -121,7 +122,7 @@ pub fn check_name(name: &str) -> Result<(), UsersError> {
     let is_fine = !name.is_empty()
         && name.len() <= NAME_LEN_MAX
         && name.chars().all(is_legal)
-        && name != ANONYMOUS;
+        && !name.eq_ignore_ascii_case(ANONYMOUS);
     is_fine.then_some(()).ok_or_else(|| UsersError::Name {
         name: name.to_owned(),
     })

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+pub use forebay_access::acls::{BINDINGS_MAX, Binding, Filter, Operation, Resource};
 use parking_lot::Mutex;
 
 use crate::ConnectionContext;
@@ -30,38 +31,27 @@ pub struct Principal {
     pub host: IpAddr,
 }
 
-/// What somebody wants to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// Fetch records, or be a member of a group and commit its offsets.
-    Read,
-    /// Append records.
-    Write,
-    /// See that something is there, its size and its settings.
-    Describe,
-    /// Create a topic.
-    Create,
-    /// Change or delete something.
-    Alter,
+/// Why permissions are not listed or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum AclRefusal {
+    /// Everybody may do everything.
+    #[error("permissions are not in force: the configuration of this node has no [access] section")]
+    Disabled,
+    /// There would be too many.
+    #[error("there are too many permissions: expected at most {BINDINGS_MAX}")]
+    TooMany,
+    /// They could not be written; those before are in force.
+    #[error("permissions cannot be written: {0}")]
+    NotWritten(String),
 }
 
-impl Operation {
-    fn bit(self) -> u8 {
-        1 << self as u8
-    }
-}
-
-/// What it is to be done with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resource<'a> {
-    /// A topic.
-    Topic(&'a str),
-    /// A consumer group.
-    Group(&'a str),
-    /// Any topic: whether there is one.
-    AnyTopic,
-    /// The broker as such.
-    Cluster,
+/// A permission that a filter selected to be removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selected {
+    /// The permission.
+    pub binding: Binding,
+    /// The place in the configuration that grants it, where it stays.
+    pub kept_by: Option<String>,
 }
 
 /// What comes of a message of a login.
@@ -105,6 +95,30 @@ pub trait Authority: Send + Sync {
 
     /// A request was refused because [`Self::may`] said no.
     fn denied(&self, principal: &Principal, operation: Operation, resource: Resource<'_>);
+
+    /// The permissions that a filter selects.
+    ///
+    /// # Errors
+    /// [`AclRefusal::Disabled`].
+    fn acls(&self, filter: &Filter) -> Result<Vec<Binding>, AclRefusal>;
+
+    /// Adds all permissions or none. Blocks; they are durable and in force on
+    /// return.
+    ///
+    /// # Errors
+    /// [`AclRefusal`].
+    fn add_acls(&self, principal: &Principal, bindings: &[Binding]) -> Result<(), AclRefusal>;
+
+    /// Removes what each filter selects, and returns that. Blocks; it is durable and
+    /// in force on return.
+    ///
+    /// # Errors
+    /// [`AclRefusal`]; nothing is removed.
+    fn remove_acls(
+        &self,
+        principal: &Principal,
+        filters: &[Filter],
+    ) -> Result<Vec<Vec<Selected>>, AclRefusal>;
 
     /// A number that changes with the answers of [`Self::may`] and
     /// [`Self::is_welcome`].
@@ -153,8 +167,13 @@ pub(crate) enum LoginState {
 #[derive(Default)]
 struct Decisions {
     generation: u64,
-    topics: HashMap<String, u8>,
-    groups: HashMap<String, u8>,
+    topics: HashMap<String, u16>,
+    groups: HashMap<String, u16>,
+}
+
+/// The bit of an operation: their numbers are below sixteen.
+fn bit(operation: Operation) -> u16 {
+    1 << operation as u8
 }
 
 impl Session {
@@ -231,7 +250,7 @@ impl Visit {
             Resource::Group(name) => decisions.groups.get(name),
             Resource::AnyTopic | Resource::Cluster => None,
         };
-        if known.is_some_and(|allowed| allowed & operation.bit() != 0) {
+        if known.is_some_and(|allowed| allowed & bit(operation) != 0) {
             return true;
         }
         let is_allowed = self.authority.may(&self.principal, operation, resource);
@@ -244,7 +263,7 @@ impl Visit {
             if table.len() >= DECISIONS_MAX {
                 table.clear();
             }
-            *table.entry(name.to_owned()).or_default() |= operation.bit();
+            *table.entry(name.to_owned()).or_default() |= bit(operation);
         }
         is_allowed
     }

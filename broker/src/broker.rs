@@ -254,6 +254,9 @@ impl Broker {
             ApiKey::SaslHandshake | ApiKey::SaslAuthenticate => {
                 return Err(CloseReason::UnknownApi(call.key as i16));
             }
+            ApiKey::DescribeAcls => self.describe_acls(call, body(reader, v)?),
+            ApiKey::CreateAcls => self.create_acls(call, body(reader, v)?),
+            ApiKey::DeleteAcls => self.delete_acls(call, body(reader, v)?),
             ApiKey::DescribeLogDirs => self.describe_log_dirs(call, body(reader, v)?),
             ApiKey::DescribeCluster => self.describe_cluster(call, body(reader, v)?),
         })

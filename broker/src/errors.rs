@@ -3,12 +3,14 @@
 //! Codes are assigned here and nowhere else. `docs/kafka-compatibility.md`
 //! lists them for users.
 
+use forebay_access::acls::BindingError;
 use forebay_kafka::error_code as code;
 use forebay_records::{BatchError, ValidateError};
 use forebay_storage::{
     AlterTopicError, AppendError, CreateTopicError, DeleteTopicError, ReadError,
 };
 
+use crate::authority::AclRefusal;
 use crate::group::GroupError;
 use crate::offsets::CommitError;
 use crate::producer_state::SequenceError;
@@ -135,6 +137,15 @@ pub enum Refusal {
     /// The client may not do this at all.
     #[error("not allowed on this cluster")]
     ClusterNotAllowed,
+    /// A permission that cannot be.
+    #[error(transparent)]
+    Binding(#[from] BindingError),
+    /// Permissions are not listed or changed.
+    #[error(transparent)]
+    Acl(#[from] AclRefusal),
+    /// A permission stays, because the configuration grants it.
+    #[error("granted by {0}; change it there")]
+    Configured(String),
     /// The request waited for the disk longer than its timeout.
     #[error("the log did not take the batch within {0} ms")]
     TimedOut(i32),
@@ -170,6 +181,10 @@ impl KafkaCode for Refusal {
             Self::TopicNotAllowed(_) => code::TOPIC_AUTHORIZATION_FAILED,
             Self::GroupNotAllowed(_) => code::GROUP_AUTHORIZATION_FAILED,
             Self::ClusterNotAllowed => code::CLUSTER_AUTHORIZATION_FAILED,
+            Self::Binding(_) => code::INVALID_REQUEST,
+            Self::Acl(AclRefusal::Disabled) => code::SECURITY_DISABLED,
+            Self::Acl(AclRefusal::TooMany) | Self::Configured(_) => code::POLICY_VIOLATION,
+            Self::Acl(AclRefusal::NotWritten(_)) => code::KAFKA_STORAGE_ERROR,
             Self::TimedOut(_) => code::REQUEST_TIMED_OUT,
         }
     }

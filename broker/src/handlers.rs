@@ -1,5 +1,6 @@
 //! One file per API family, each an `impl Broker` with its request handlers.
 
+mod acls;
 mod api_versions;
 mod append;
 mod cluster;

@@ -36,7 +36,8 @@ pub mod topic_config;
 pub mod topic_name;
 
 pub use authority::{
-    Authority, Login, LoginStep, LoginStepLater, Operation, Principal, Resource, Session,
+    AclRefusal, Authority, Login, LoginStep, LoginStepLater, Operation, Principal, Resource,
+    Selected, Session,
 };
 pub use broker::Broker;
 pub use call::ConnectionContext;

@@ -7,14 +7,17 @@
 mod denials;
 mod file;
 mod kafka;
+mod lists;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use forebay_access::acls::Acls;
 use forebay_access::limiter::Limiter;
 use forebay_access::password;
+use forebay_access::permissions::Permissions;
 use forebay_access::rules::{Action, Place, Rules, Subject};
 use forebay_access::scram::{Keys, Mechanism};
 use forebay_access::users::Users;
@@ -71,6 +74,18 @@ pub struct Visitor {
     pub protocol: Protocol,
 }
 
+impl Visitor {
+    /// Somebody who asks, on an MQTT connection with its client identifier.
+    fn subject<'a>(&'a self, client: Option<&'a str>) -> Subject<'a> {
+        Subject {
+            user: self.user.as_deref(),
+            by_certificate: self.by_certificate,
+            client,
+            host: self.address,
+        }
+    }
+}
+
 /// Why somebody may not come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {
@@ -89,12 +104,12 @@ pub enum LoginError {
 }
 
 /// The rules and users at a moment.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Policy {
     /// Everybody may do everything.
     is_open: bool,
     anonymous: bool,
-    rules: Rules,
+    permissions: Permissions,
     users: Users,
 }
 
@@ -107,6 +122,8 @@ pub struct Access {
 struct Shared {
     policy: RwLock<Arc<Policy>>,
     file: Mutex<Watched>,
+    /// The file of permissions that Kafka clients set. One changes it at a time.
+    acls_file: Mutex<PathBuf>,
     limiter: Mutex<Limiter>,
     started: Instant,
     checks: Semaphore,
@@ -135,26 +152,29 @@ impl std::fmt::Debug for Access {
 }
 
 impl Access {
-    /// Reads the file of users.
+    /// Reads the file of users, and that of permissions that Kafka clients set.
     ///
     /// # Errors
-    /// It is there and cannot be read.
+    /// One is there and cannot be read.
     pub fn open(config: &config::Access) -> Result<Self, FileError> {
         let (users, seen) = file::read_with_stamp(&config.users_file)?;
         let file = Watched {
             path: config.users_file.clone(),
             seen,
         };
-        Ok(Self::new(Policy::new(config, users), file, false))
+        let acls = file::read_acls(&config.acls_file)?;
+        let policy = Policy::new(config, users, acls);
+        Ok(Self::new(policy, file, config.acls_file.clone(), false))
     }
 
-    fn new(policy: Policy, file: Watched, is_fixed: bool) -> Self {
+    fn new(policy: Policy, file: Watched, acls_file: PathBuf, is_fixed: bool) -> Self {
         // Without chance it is only easier to tell which users exist.
         let nobody = chance().unwrap_or_default();
         Self {
             shared: Arc::new(Shared {
                 policy: RwLock::new(Arc::new(policy)),
                 file: Mutex::new(file),
+                acls_file: Mutex::new(acls_file),
                 limiter: Mutex::default(),
                 started: Instant::now(),
                 checks: Semaphore::new(CHECKS_AT_ONCE),
@@ -170,12 +190,12 @@ impl Access {
     /// A doorkeeper that lets everybody do everything, for ever.
     #[must_use]
     pub fn everybody() -> Self {
-        let policy = Policy::new(&config::Access::default(), Users::default());
+        let policy = Policy::default_open();
         let file = Watched {
             path: PathBuf::new(),
             seen: None,
         };
-        Self::new(policy, file, true)
+        Self::new(policy, file, PathBuf::new(), true)
     }
 
     /// Whether rules and users never change.
@@ -195,7 +215,10 @@ impl Access {
             path: config.users_file.clone(),
             seen,
         };
-        *self.shared.policy.write() = Arc::new(Policy::new(config, users));
+        let mut policy = self.shared.policy.write();
+        let acls = policy.permissions.acls.clone();
+        *policy = Arc::new(Policy::new(config, users, acls));
+        drop(policy);
         self.shared.changes.send_modify(|changes| *changes += 1);
         Ok(())
     }
@@ -228,7 +251,7 @@ impl Access {
                 let next = Policy {
                     is_open: policy.is_open,
                     anonymous: policy.anonymous,
-                    rules: policy.rules.clone(),
+                    permissions: policy.permissions.clone(),
                     users,
                 };
                 *policy = Arc::new(next);
@@ -464,11 +487,10 @@ impl Access {
         place: Place<'_>,
     ) -> bool {
         let policy = self.policy();
-        let subject = Subject {
-            user: visitor.user.as_deref(),
-            client,
-        };
-        policy.is_open || policy.rules.allow(&subject, action, place)
+        policy.is_open
+            || policy
+                .permissions
+                .allow(&visitor.subject(client), action, place)
     }
 
     fn policy(&self) -> Arc<Policy> {
@@ -477,12 +499,23 @@ impl Access {
 }
 
 impl Policy {
-    fn new(config: &config::Access, users: Users) -> Self {
+    fn new(config: &config::Access, users: Users, acls: Acls) -> Self {
         Self {
             is_open: config.is_open(),
             anonymous: config.anonymous.unwrap_or(false),
-            rules: Rules::new(config.rules.clone()),
+            permissions: Permissions {
+                rules: Rules::new(config.rules.clone()),
+                acls,
+            },
             users,
         }
+    }
+
+    fn default_open() -> Self {
+        Self::new(
+            &config::Access::default(),
+            Users::default(),
+            Acls::default(),
+        )
     }
 }

@@ -4,6 +4,7 @@
 //! `docs/configuration.md`. Answers go to standard output, everything else to
 //! standard error.
 
+mod acl;
 pub mod alerts;
 pub mod audit;
 pub mod cert;
@@ -111,6 +112,9 @@ file, line, key, value and what was expected.")]
     /// Add, change, list or remove users and their tokens
     #[command(subcommand)]
     User(user::UserCommand),
+    /// List, allow or deny what users may do as Kafka clients
+    #[command(subcommand)]
+    Acl(acl::AclCommand),
     /// Make certificates for this node and its clients
     #[command(subcommand)]
     Cert(cert::CertCommand),
@@ -230,6 +234,7 @@ pub fn execute(cli: Cli) -> ExitCode {
         Command::Run(args) => run(&args),
         Command::Check(args) => check(&args.config),
         Command::Demo(args) => demo::run(&args),
+        Command::Acl(command) => client_command(acl::execute(command)),
         Command::Topic(command) => client_command(topic::execute(command)),
         Command::Tail(args) => client_command(tail::execute(args)),
         Command::Status(args) => client_command(status::execute(args)),

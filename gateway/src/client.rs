@@ -5,6 +5,7 @@
 //! and a single hub lead all their partitions. Programs use a real client
 //! library; this one exists so that the binary needs nothing beside it.
 
+pub mod acls;
 pub mod records;
 pub mod topics;
 

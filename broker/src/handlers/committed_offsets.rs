@@ -271,7 +271,7 @@ impl Broker {
         if let Err(error) = check_group_id(&request.group_id) {
             return refuse(error.kafka_code());
         }
-        if let Err(refusal) = call.check(Operation::Alter, Resource::Group(&request.group_id)) {
+        if let Err(refusal) = call.check(Operation::Delete, Resource::Group(&request.group_id)) {
             return refuse(refusal.kafka_code());
         }
         let (is_known, subscribed) = {

@@ -83,7 +83,7 @@ impl Broker {
     ) -> Reply {
         let results = request.resources.iter().map(|resource| {
             let allowed = call.check(
-                Operation::Describe,
+                Operation::DescribeConfigs,
                 guarded(resource.resource_type, &resource.resource_name),
             );
             let described = allowed.and_then(|()| self.describe_resource(resource));
@@ -309,7 +309,7 @@ impl Broker {
         validate_only: bool,
         change: impl FnOnce(&mut BTreeMap<String, String>) -> Result<(), topic_config::TopicConfigError>,
     ) -> Result<(), Refusal> {
-        call.check(Operation::Alter, guarded(resource_type, name))?;
+        call.check(Operation::AlterConfigs, guarded(resource_type, name))?;
         match resource_type {
             TOPIC_RESOURCE => {}
             BROKER_RESOURCE => return Err(Refusal::BrokerConfigReadOnly),

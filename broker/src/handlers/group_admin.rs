@@ -113,7 +113,7 @@ impl Broker {
     ) -> Reply {
         let mut ticket = None;
         let results = request.groups_names.iter().map(|group_id| {
-            let allowed = call.check(Operation::Alter, Resource::Group(group_id));
+            let allowed = call.check(Operation::Delete, Resource::Group(group_id));
             let deleted = allowed
                 .map_err(|refusal| refusal.kafka_code())
                 .and_then(|()| self.delete_group(group_id));

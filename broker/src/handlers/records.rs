@@ -28,7 +28,7 @@ impl Broker {
         self.blocking(move |broker| {
             let mut last = None;
             let mut delete = |topic: &str, index: i32, offset: i64| {
-                let allowed = call.check(Operation::Alter, Resource::Topic(topic));
+                let allowed = call.check(Operation::Delete, Resource::Topic(topic));
                 let deleted = allowed.and_then(|()| broker.delete_before(topic, index, offset));
                 let (low_watermark, error_code) = match deleted {
                     Ok((low_watermark, ticket)) => {

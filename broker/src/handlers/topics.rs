@@ -187,7 +187,7 @@ impl Broker {
     ) -> DeletableTopicResult {
         let found = match &name {
             Some(name) => call
-                .check(Operation::Alter, Resource::Topic(name))
+                .check(Operation::Delete, Resource::Topic(name))
                 .and_then(|()| self.topic(name).ok_or(Refusal::UnknownPartition)),
             None => {
                 let by_id = self
@@ -197,7 +197,7 @@ impl Broker {
                 let seen =
                     by_id.filter(|t| call.sees(Operation::Describe, Resource::Topic(t.name())));
                 seen.ok_or(Refusal::UnknownTopicId).and_then(|topic| {
-                    call.check(Operation::Alter, Resource::Topic(topic.name()))?;
+                    call.check(Operation::Delete, Resource::Topic(topic.name()))?;
                     Ok(topic)
                 })
             }

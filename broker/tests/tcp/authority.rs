@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
+use forebay_access::acls::{Acls, Binding, Filter};
 use forebay_broker::{
-    Authority, ConnectionContext, Login, LoginStep, LoginStepLater, Operation, Principal, Resource,
+    AclRefusal, Authority, ConnectionContext, Login, LoginStep, LoginStepLater, Operation,
+    Principal, Resource, Selected,
 };
 use forebay_kafka::messages::{
     ApiVersionsRequest, DescribeClusterRequest, ListGroupsRequest, MetadataRequest,
@@ -19,6 +21,7 @@ use tokio::io::AsyncWriteExt;
 use crate::client::{Client, batch, fetch_request, produce_request};
 use crate::hub::Hub;
 
+mod acls;
 mod requests;
 
 use requests::{codes, on_group};
@@ -30,6 +33,9 @@ struct Doorkeeper {
     generation: AtomicU64,
     is_reader_revoked: AtomicBool,
     denied: Mutex<Vec<String>>,
+    acls: Mutex<Acls>,
+    /// What stays, whoever removes it.
+    configured: Mutex<Acls>,
 }
 
 struct Word {
@@ -94,19 +100,19 @@ impl Authority for Doorkeeper {
     }
 
     fn may(&self, principal: &Principal, operation: Operation, resource: Resource<'_>) -> bool {
-        use Operation::{Create, Describe, Read, Write};
+        use Operation::{Create, Describe, DescribeConfigs, Read, Write};
         use Resource::{AnyTopic, Group, Topic};
         matches!(
             (principal.user.as_deref(), operation, resource),
             (Some("chief"), _, _)
                 | (
                     Some("reader"),
-                    Read | Describe,
+                    Read | Describe | DescribeConfigs,
                     Topic("open") | Group("readers")
                 )
                 | (
                     Some("writer"),
-                    Write | Describe | Create,
+                    Write | Describe | DescribeConfigs | Create,
                     Topic("open") | AnyTopic
                 )
         )
@@ -116,6 +122,43 @@ impl Authority for Doorkeeper {
         let user = principal.user.as_deref().unwrap_or("anonymous");
         let line = format!("{user} {operation:?} {resource:?}");
         self.denied.lock().push(line);
+    }
+
+    fn acls(&self, filter: &Filter) -> Result<Vec<Binding>, AclRefusal> {
+        Ok(self.acls.lock().selected(filter).cloned().collect())
+    }
+
+    fn add_acls(&self, _: &Principal, bindings: &[Binding]) -> Result<(), AclRefusal> {
+        if bindings.iter().any(|binding| binding.name == "full") {
+            return Err(AclRefusal::TooMany);
+        }
+        let mut acls = self.acls.lock();
+        bindings
+            .iter()
+            .try_for_each(|binding| acls.add(binding.clone()))
+            .map_err(|_| AclRefusal::TooMany)
+    }
+
+    fn remove_acls(
+        &self,
+        _: &Principal,
+        filters: &[Filter],
+    ) -> Result<Vec<Vec<Selected>>, AclRefusal> {
+        let (mut acls, configured) = (self.acls.lock(), self.configured.lock());
+        let selected = |acls: &Acls, filter: &Filter, kept_by: Option<&str>| {
+            let selected = acls.selected(filter).map(|binding| Selected {
+                binding: binding.clone(),
+                kept_by: kept_by.map(str::to_owned),
+            });
+            selected.collect::<Vec<_>>()
+        };
+        let found = filters.iter().map(|filter| {
+            let kept = selected(&configured, filter, Some("the stone tablet"));
+            let own = selected(&acls, filter, None);
+            acls.remove(filter);
+            [kept, own].concat()
+        });
+        Ok(found.collect())
     }
 
     fn generation(&self) -> u64 {
@@ -333,7 +376,13 @@ async fn every_request_asks() {
         "offset delete 30",
         "delete group 30",
     ];
-    const CLUSTER: [&str; 2] = ["log dirs 31", "broker configs 31"];
+    const CLUSTER: [&str; 5] = [
+        "log dirs 31",
+        "broker configs 31",
+        "describe acls 31",
+        "create acls 31",
+        "delete acls 31",
+    ];
 
     let mut reader = logged_in(&hub, "reader").await;
     let found = refused(&codes(&mut reader, "open", "readers").await);

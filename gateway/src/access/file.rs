@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use forebay_access::acls::{self, Acls, AclsError};
 use forebay_access::users::{FILE_LEN_MAX, Users, UsersError};
 use rustix::fs::FlockOperation;
 
@@ -28,11 +29,21 @@ pub enum FileError {
         /// What is wrong.
         source: UsersError,
     },
+    /// What is in the file of permissions.
+    #[error("{}: {source}", path.display())]
+    Acls {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: AclsError,
+    },
     /// It is not ours.
-    #[error("{}: expected at most {FILE_LEN_MAX} bytes", path.display())]
+    #[error("{}: expected at most {len_max} bytes", path.display())]
     TooLong {
         /// The file.
         path: PathBuf,
+        /// The limit.
+        len_max: usize,
     },
 }
 
@@ -48,27 +59,49 @@ pub fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
 /// # Errors
 /// [`FileError`].
 pub fn read(path: &Path) -> Result<Users, FileError> {
+    match text(path, FILE_LEN_MAX)? {
+        None => Ok(Users::default()),
+        Some(text) => Users::parse(&text).map_err(|source| FileError::Users {
+            path: path.to_path_buf(),
+            source,
+        }),
+    }
+}
+
+/// Reads the permissions that Kafka clients have set; a file that is not there has
+/// none.
+///
+/// # Errors
+/// [`FileError`].
+pub fn read_acls(path: &Path) -> Result<Acls, FileError> {
+    let text = text(path, acls::FILE_LEN_MAX)?.unwrap_or_default();
+    Acls::parse(&text).map_err(|source| FileError::Acls {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+/// The text of a file of at most `len_max` bytes; `None` when it is not there.
+fn text(path: &Path, len_max: usize) -> Result<Option<String>, FileError> {
     let io = |source| FileError::Io {
         path: path.to_path_buf(),
         source,
     };
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Users::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io(error)),
     };
     let mut text = String::new();
-    let mut limited = file.take(FILE_LEN_MAX as u64 + 1);
+    let mut limited = file.take(len_max as u64 + 1);
     limited.read_to_string(&mut text).map_err(io)?;
-    if text.len() > FILE_LEN_MAX {
+    if text.len() > len_max {
         return Err(FileError::TooLong {
             path: path.to_path_buf(),
+            len_max,
         });
     }
-    Users::parse(&text).map_err(|source| FileError::Users {
-        path: path.to_path_buf(),
-        source,
-    })
+    Ok(Some(text))
 }
 
 /// As [`read`], with the stamp from before it was read.
@@ -82,10 +115,6 @@ pub fn read_with_stamp(path: &Path) -> Result<(Users, Option<(SystemTime, u64)>)
 ///
 /// # Errors
 /// The change, or [`FileError`].
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a command writes this file, not the node: a failure is told, and the file before stays"
-)]
 pub fn change<E: From<FileError>>(
     path: &Path,
     change: impl FnOnce(&mut Users) -> Result<(), E>,
@@ -94,21 +123,30 @@ pub fn change<E: From<FileError>>(
         path: path.to_path_buf(),
         source,
     };
-    let sibling = |ending: &str| {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(ending);
-        path.with_file_name(name)
-    };
-    let private = |options: &mut OpenOptions, path: &Path| options.mode(0o600).open(path);
     let lock = private(
         OpenOptions::new().create(true).truncate(false).write(true),
-        &sibling(".lock"),
+        &sibling(path, ".lock"),
     )
     .map_err(io)?;
     rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|error| io(error.into()))?;
     let mut users = read(path)?;
     change(&mut users)?;
-    let written = sibling(".new");
+    replace(path, &users.to_text())?;
+    Ok(())
+}
+
+/// Puts a text in the place of a file, for its owner only. Durable on return; on an
+/// error the file is what it was, or, when only its directory could not be synced,
+/// what it was or the text.
+///
+/// # Errors
+/// [`FileError::Io`].
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is synced is a file of its own, which is not put in place when that fails"
+)]
+pub fn replace(path: &Path, text: &str) -> Result<(), FileError> {
+    let written = sibling(path, ".new");
     let write = || {
         let mut file = private(
             OpenOptions::new().create(true).truncate(true).write(true),
@@ -120,7 +158,7 @@ pub fn change<E: From<FileError>>(
         } else if let Some(Ok(metadata)) = path.parent().map(std::fs::metadata) {
             std::os::unix::fs::fchown(&file, Some(metadata.uid()), Some(metadata.gid()))?;
         }
-        file.write_all(users.to_text().as_bytes())?;
+        file.write_all(text.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&written, path)?;
         let directory = match path.parent() {
@@ -129,8 +167,21 @@ pub fn change<E: From<FileError>>(
         };
         File::open(directory)?.sync_all()
     };
-    write().map_err(io)?;
-    Ok(())
+    write().map_err(|source| FileError::Io {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+fn sibling(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(ending);
+    path.with_file_name(name)
+}
+
+/// Opens a file that only its owner reads.
+fn private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    options.mode(0o600).open(path)
 }
 
 /// Bytes that nobody can guess.

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use forebay_access::rules::{Action, Place};
+use forebay_access::acls::{Binding, Filter};
+use forebay_access::permissions::asked;
 use forebay_access::scram::{ClientFirst, MESSAGE_LEN_MAX, Mechanism, NONCE_LEN, Server};
 use forebay_broker::{
-    Authority, ConnectionContext, Login, LoginStep, LoginStepLater, Operation, Principal, Resource,
+    AclRefusal, Authority, ConnectionContext, Login, LoginStep, LoginStepLater, Operation,
+    Principal, Resource, Selected,
 };
 use tokio::sync::watch;
 
@@ -81,12 +83,10 @@ impl Authority for KafkaAuthority {
     }
 
     fn may(&self, principal: &Principal, operation: Operation, resource: Resource<'_>) -> bool {
+        let policy = self.access.policy();
         let visitor = visitor(principal);
-        let allows = |action, place| self.access.allows(&visitor, None, action, place);
-        let (action, place) = asked(operation, resource);
-        // Whoever writes a topic has to find its partitions.
-        let is_shown_to_writers = operation == Operation::Describe && action == Action::Read;
-        allows(action, place) || (is_shown_to_writers && allows(Action::Write, place))
+        let subject = visitor.subject(None);
+        policy.is_open || policy.permissions.may(&subject, operation, resource)
     }
 
     fn denied(&self, principal: &Principal, operation: Operation, resource: Resource<'_>) {
@@ -95,30 +95,24 @@ impl Authority for KafkaAuthority {
         denials.action(&visitor(principal), action, place);
     }
 
+    fn acls(&self, filter: &Filter) -> Result<Vec<Binding>, AclRefusal> {
+        self.access.acls(filter)
+    }
+
+    fn add_acls(&self, principal: &Principal, bindings: &[Binding]) -> Result<(), AclRefusal> {
+        self.access.add_acls(&visitor(principal), bindings)
+    }
+
+    fn remove_acls(
+        &self,
+        principal: &Principal,
+        filters: &[Filter],
+    ) -> Result<Vec<Vec<Selected>>, AclRefusal> {
+        self.access.remove_acls(&visitor(principal), filters)
+    }
+
     fn generation(&self) -> u64 {
         *self.changes.borrow()
-    }
-}
-
-/// What a request of Kafka is in the rules.
-fn asked(operation: Operation, resource: Resource<'_>) -> (Action, Place<'_>) {
-    match (operation, resource) {
-        (Operation::Alter, _) | (_, Resource::Cluster) => (Action::Admin, Place::Node),
-        // A group is of those that read.
-        (_, Resource::Group(group)) => (Action::Read, Place::Group(group)),
-        (Operation::Read | Operation::Describe, Resource::Topic(topic)) => {
-            (Action::Read, Place::Topic(topic))
-        }
-        // Uplinks and producers bring their topics with them.
-        (Operation::Write | Operation::Create, Resource::Topic(topic)) => {
-            (Action::Write, Place::Topic(topic))
-        }
-        (Operation::Read | Operation::Describe, Resource::AnyTopic) => {
-            (Action::Read, Place::AnyTopic)
-        }
-        (Operation::Write | Operation::Create, Resource::AnyTopic) => {
-            (Action::Write, Place::AnyTopic)
-        }
     }
 }
 

@@ -11,12 +11,16 @@ use super::section::{Document, Section};
 
 /// The file of users in the data directory.
 const USERS_FILE: &str = "users";
+/// The file of permissions that Kafka clients set, in the data directory.
+const ACLS_FILE: &str = "acls";
 
 /// `[access]` with all `[[permission]]` sections.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
     /// The file of users.
     pub users_file: PathBuf,
+    /// The file of permissions that Kafka clients set; only the node writes it.
+    pub acls_file: PathBuf,
     /// Whether anybody may come in without a login. `None`: nothing is said, and
     /// everybody may do everything; all listeners are on loopback then.
     pub anonymous: Option<bool>,
@@ -44,6 +48,7 @@ pub(super) fn access(root: &Section<'_>, data_dir: Option<&Path>) -> Access {
         Some(file) => section.directory().join(file),
         None => data_dir.unwrap_or(Path::new("")).join(USERS_FILE),
     };
+    let acls_file = data_dir.unwrap_or(Path::new("")).join(ACLS_FILE);
     let flag = section.flag("anonymous");
     section.finish();
     let sections = root.tables(
@@ -68,16 +73,14 @@ pub(super) fn access(root: &Section<'_>, data_dir: Option<&Path>) -> Access {
     }
     Access {
         users_file,
+        acls_file,
         anonymous,
         rules,
     }
 }
 
-fn rule(section: &Section<'_>) -> Option<Rule> {
-    const ALLOW: &str = "expected a list of \"read\", \"write\", \"command\", \"admin\"";
-    const PATHS: &str = "expected a list of MQTT filters, such as [\"plant/%u/#\"], with %u for the user and %c for the client identifier";
-    const TOPICS: &str = "expected a list of topics, such as [\"readings\", \"analytics.*\"]";
-    let who = section.parsed(
+fn who(section: &Section<'_>) -> Option<Who> {
+    let user = section.parsed(
         "user",
         "expected the name of a user, with * for any text, or \"anonymous\" for whoever has not logged in",
         |text| match text {
@@ -86,12 +89,27 @@ fn rule(section: &Section<'_>) -> Option<Rule> {
             name => Some(Who::User(name.to_owned())),
         },
     );
-    if !section.has("user") {
-        section.missing(
+    let certificate = section.parsed(
+        "certificate",
+        "expected the common name of a client certificate, with * for any text",
+        |text| (!text.is_empty()).then(|| Who::Certificate(text.to_owned())),
+    );
+    match (section.has("user"), section.has("certificate")) {
+        (true, true) => section.mistake("certificate", "expected user or certificate, not both"),
+        (false, false) => section.missing(
             "user",
-            "expected the name of a user, \"*\" for all, or \"anonymous\"",
-        );
+            "expected the name of a user, \"*\" for all, or \"anonymous\"; or the key certificate",
+        ),
+        _ => {}
     }
+    user.or(certificate)
+}
+
+fn rule(section: &Section<'_>) -> Option<Rule> {
+    const ALLOW: &str = "expected a list of \"read\", \"write\", \"command\", \"admin\"";
+    const PATHS: &str = "expected a list of MQTT filters, such as [\"plant/%u/#\"], with %u for the user and %c for the client identifier";
+    const TOPICS: &str = "expected a list of topics, such as [\"readings\", \"analytics.*\"]";
+    let who = who(section);
     let allow = section.texts("allow", Action::ALL.len(), ALLOW, Action::named);
     if !section.has("allow") {
         section.missing("allow", ALLOW);

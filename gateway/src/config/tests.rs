@@ -1,6 +1,8 @@
 //! Golden mistakes: a whole file in, the whole report out.
 use std::path::Path;
 
+use forebay_access::rules::Who;
+
 use super::*;
 
 const GOOD: &str = r#"
@@ -401,4 +403,16 @@ fn access_is_said_in_so_many_words_or_listeners_stay_on_loopback() {
     ] {
         assert!(told.contains(expected), "{expected}\n{told}");
     }
+    let who = |keys: &str| format!("{node}[[permission]]\n{keys}\nallow = [\"admin\"]\n");
+    let shown = config(&who("certificate = \"press-*\"")).unwrap();
+    assert_eq!(
+        shown.access.rules[0].who,
+        Who::Certificate("press-*".to_owned())
+    );
+    assert_eq!(
+        mistakes(&who("user = \"a\"\ncertificate = \"b\"")),
+        "f.toml:7: permission[0].certificate = \"b\": expected user or certificate, not both\n1 mistake"
+    );
+    let empty = mistakes(&who("certificate = \"\""));
+    assert!(empty.contains("expected the common name"), "{empty}");
 }

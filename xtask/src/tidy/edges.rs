@@ -73,7 +73,12 @@ const EDGES: [Allowed; 14] = [
     },
     Allowed {
         krate: "forebay-broker",
-        imports: &["forebay-storage", "forebay-records", "forebay-kafka"],
+        imports: &[
+            "forebay-access",
+            "forebay-storage",
+            "forebay-records",
+            "forebay-kafka",
+        ],
         tokio: Tokio::In(&["broker/src/server", "broker/tests/"]),
     },
     Allowed {

@@ -1,9 +1,10 @@
 //! One of each request that needs a permission, and what it was answered.
 
 use forebay_kafka::messages::{
-    AlterConfigsRequest, CreatableTopic, CreatePartitionsRequest, CreatePartitionsTopic,
-    CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsPartition, DeleteRecordsRequest,
-    DeleteRecordsTopic, DeleteTopicsRequest, DescribeConfigsRequest, DescribeConfigsResource,
+    AclCreation, AlterConfigsRequest, CreatableTopic, CreateAclsRequest, CreatePartitionsRequest,
+    CreatePartitionsTopic, CreateTopicsRequest, DeleteAclsFilter, DeleteAclsRequest,
+    DeleteGroupsRequest, DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
+    DeleteTopicsRequest, DescribeAclsRequest, DescribeConfigsRequest, DescribeConfigsResource,
     DescribeGroupsRequest, DescribeLogDirsRequest, FindCoordinatorRequest, HeartbeatRequest,
     InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest, ListOffsetsRequest,
     OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest,
@@ -206,6 +207,23 @@ async fn on_cluster(client: &mut Client, topic: &str) -> Vec<(&'static str, i16)
         ..DescribeConfigsRequest::default()
     };
     let configs = client.call(4, &configs).await;
+    let listed = DescribeAclsRequest {
+        resource_type_filter: 2,
+        operation: 3,
+        permission_type: 3,
+        ..DescribeAclsRequest::default()
+    };
+    let listed = client.call(3, &listed).await;
+    let added = CreateAclsRequest {
+        creations: vec![AclCreation::default()],
+        ..CreateAclsRequest::default()
+    };
+    let added = client.call(3, &added).await;
+    let removed = DeleteAclsRequest {
+        filters: vec![DeleteAclsFilter::default()],
+        ..DeleteAclsRequest::default()
+    };
+    let removed = client.call(3, &removed).await;
     let created = CreateTopicsRequest {
         topics: vec![CreatableTopic {
             name: topic.into(),
@@ -227,6 +245,9 @@ async fn on_cluster(client: &mut Client, topic: &str) -> Vec<(&'static str, i16)
         ("producer id", id.error_code),
         ("log dirs", dirs.error_code),
         ("broker configs", configs.results[0].error_code),
+        ("describe acls", listed.error_code),
+        ("create acls", added.results[0].error_code),
+        ("delete acls", removed.filter_results[0].error_code),
         ("create topic", created.topics[0].error_code),
         ("delete topic", deleted.responses[0].error_code),
     ]
