@@ -1,5 +1,6 @@
 //! `cargo xtask interop`: the built program against real peers.
 
+mod acls;
 mod bridge;
 mod console;
 mod crowd;
@@ -127,6 +128,7 @@ fn scenarios() -> Vec<Scenario> {
     all.extend(features::scenarios());
     all.extend(bridge::scenarios());
     all.extend(tls::scenarios());
+    all.extend(acls::scenarios());
     all.extend(queries::scenarios());
     all.extend(console::scenarios());
     for mode in ["tcp", "rtu-over-tcp", "rtu"] {
