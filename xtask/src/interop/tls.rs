@@ -5,11 +5,12 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::crowd::raise_descriptors;
 use super::{Scenario, Stage, finish};
-use crate::failure::{Failure, Outcome};
+use crate::failure::{During, Failure, Outcome};
 use crate::node::{Node, Spec};
 use crate::tidy::repository;
 
@@ -21,6 +22,9 @@ const CROWD_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How long the hub may take to show what the gateway forwards.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often a file is looked for that a script makes.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
 const LISTEN: &str = "tls_listen = \"127.0.0.1:0\"\n";
 
@@ -234,10 +238,38 @@ fn silent_crowd(stage: &Stage) -> Outcome {
     crowd(stage, "silent")
 }
 
-/// A thousand clients without tickets, as after a restart, are back within ten
-/// seconds.
+/// A thousand clients of a node that was killed are back within ten seconds, and
+/// nothing is lost that was acknowledged to them.
 fn returning_clients(stage: &Stage) -> Outcome {
-    crowd(stage, "returning")
+    raise_descriptors()?;
+    let dir = certificates(stage, "tls-returning-files")?;
+    let mut spec = spec(stage, "tls-returning", &dir, true);
+    let mut node = Node::start(&spec)?;
+    let address = format!("127.0.0.1:{}", port(node.ports.mqtt_tls)?);
+    // The node that is started again is where the clients know it.
+    spec.mqtt = format!("tls_listen = \"{address}\"\n");
+    spec.ports[1] = node.ports.kafka.port();
+    let work = stage.directory("tls-returning-work")?;
+    let kafka = node.ports.kafka.to_string();
+    thread::scope(|scope| {
+        let script = scope.spawn(|| {
+            let more = [work.display().to_string(), kafka];
+            crowd_script(stage, "returning", &address, &dir, &more)
+        });
+        while !work.join("publishing").exists() && !script.is_finished() {
+            thread::sleep(LOOK_INTERVAL);
+        }
+        node.kill();
+        touch(&work.join("killed"))?;
+        node = Node::start(&spec)?;
+        touch(&work.join("restarted"))?;
+        let said = script.join();
+        said.unwrap_or_else(|_| Err(Failure::new("the script's thread panicked")))
+    })
+}
+
+fn touch(path: &Path) -> Outcome {
+    std::fs::write(path, b"").during(path.display())
 }
 
 fn crowd(stage: &Stage, name: &str) -> Outcome {
@@ -245,10 +277,15 @@ fn crowd(stage: &Stage, name: &str) -> Outcome {
     let dir = certificates(stage, &format!("tls-{name}-files"))?;
     let node = Node::start(&spec(stage, &format!("tls-{name}"), &dir, true))?;
     let address = format!("127.0.0.1:{}", port(node.ports.mqtt_tls)?);
+    crowd_script(stage, name, &address, &dir, &[])
+}
+
+/// Runs one crowd and shows what it says.
+fn crowd_script(stage: &Stage, name: &str, address: &str, dir: &Path, more: &[String]) -> Outcome {
     let path = repository().join("xtask/interop/tls_crowd.py");
     let mut script = Command::new(&stage.python);
-    script.arg("-B").arg(path).args([name, &address]).arg(&dir);
-    let said = finish(&mut script, CROWD_TIMEOUT)?;
+    script.arg("-B").arg(path).args([name, address]).arg(dir);
+    let said = finish(script.args(more), CROWD_TIMEOUT)?;
     for line in String::from_utf8_lossy(&said).lines() {
         println!("       {line}");
     }
