@@ -201,7 +201,7 @@ async fn reload(
         return refusal;
     }
     // The file belongs to the machine; whoever is there may have it read.
-    if !viewer.is_on_loopback()
+    if !viewer.is_here()
         && let Err(refusal) = viewer.may(Action::Admin, Place::Node)
     {
         return *refusal;

@@ -93,6 +93,8 @@ pub(super) struct Viewer {
     visitor: Visitor,
     /// Whoever is on the machine of the node sees everything.
     is_local: bool,
+    /// Whether it asks on the machine of the node, and for nobody else.
+    is_here: bool,
 }
 
 impl Viewer {
@@ -110,7 +112,7 @@ impl Viewer {
     pub(super) fn may(&self, action: Action, place: Place<'_>) -> Result<(), Box<Response>> {
         // Without logins it is for whoever is on the machine, as it ever was.
         let is_allowed = match self.access.is_open() {
-            true => self.visitor.address.to_canonical().is_loopback(),
+            true => self.is_here,
             false => {
                 self.visitor.user.is_some() && self.access.may(&self.visitor, None, action, place)
             }
@@ -137,9 +139,9 @@ impl Viewer {
         self.visitor.user.as_deref()
     }
 
-    /// Whether it asks on the machine of the node.
-    pub(super) fn is_on_loopback(&self) -> bool {
-        self.visitor.address.to_canonical().is_loopback()
+    /// Whether it asks on the machine of the node, and not as a proxy.
+    pub(super) fn is_here(&self) -> bool {
+        self.is_here
     }
 
     fn allows(&self, action: Action, place: Place<'_>) -> bool {
@@ -191,10 +193,12 @@ fn identify(
     headers: &HeaderMap,
 ) -> Result<Viewer, LoginError> {
     let access = &shared.access;
+    let is_here = is_here(address, headers);
     let viewer = |visitor, is_local| Viewer {
         access: access.clone(),
         visitor,
         is_local,
+        is_here,
     };
     let session = cookie(headers).and_then(|name| shared.sessions.user(name));
     if let Some(user) = session {
@@ -227,7 +231,7 @@ fn identify(
     };
     match access.is_open() {
         true => Ok(viewer(anonymous, true)),
-        false if is_here(address, headers) => Ok(viewer(anonymous, true)),
+        false if is_here => Ok(viewer(anonymous, true)),
         false => Ok(viewer(access.enter(Protocol::Http, address)?, false)),
     }
 }

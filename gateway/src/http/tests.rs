@@ -138,7 +138,7 @@ async fn send(port: u16, method: &str, path: &str, headers: &str, body: &str) ->
         .await
         .expect("the server listens");
     let request =
-        format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}Connection: close\r\n\r\n{body}");
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n{body}");
     stream
         .write_all(request.as_bytes())
         .await
