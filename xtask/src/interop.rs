@@ -7,6 +7,7 @@ mod crowd;
 mod features;
 pub(crate) mod install;
 mod link;
+mod logins;
 mod modbus;
 mod opcua;
 mod queries;
@@ -129,6 +130,7 @@ fn scenarios() -> Vec<Scenario> {
     all.extend(bridge::scenarios());
     all.extend(tls::scenarios());
     all.extend(acls::scenarios());
+    all.extend(logins::scenarios());
     all.extend(queries::scenarios());
     all.extend(console::scenarios());
     for mode in ["tcp", "rtu-over-tcp", "rtu"] {

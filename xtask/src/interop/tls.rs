@@ -26,7 +26,8 @@ const FORWARD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a file is looked for that a script makes.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
-const LISTEN: &str = "tls_listen = \"127.0.0.1:0\"\n";
+/// Listens for TLS on a free port.
+pub const LISTEN: &str = "tls_listen = \"127.0.0.1:0\"\n";
 
 type Run = fn(&Stage) -> Outcome;
 
@@ -44,16 +45,22 @@ pub fn scenarios() -> impl Iterator<Item = Scenario> {
 
 /// Makes the certificates.
 fn certificates(stage: &Stage, name: &str) -> Outcome<PathBuf> {
+    certificates_of(stage, name, &["press-1"])
+}
+
+/// Makes the certificates, with some for clients.
+pub fn certificates_of(stage: &Stage, name: &str, clients: &[&str]) -> Outcome<PathBuf> {
     let dir = stage.directory(name)?.join("tls");
     let mut make = Command::new(&stage.program);
-    make.args([
-        "cert", "init", "--json", "--name", "hub", "--client", "press-1",
-    ]);
+    make.args(["cert", "init", "--json", "--name", "hub"]);
+    for client in clients {
+        make.args(["--client", client]);
+    }
     finish(make.arg("--dir").arg(&dir), TOOL_TIMEOUT)?;
     Ok(dir)
 }
 
-fn tls_section(dir: &Path, required: bool) -> String {
+pub fn tls_section(dir: &Path, required: bool) -> String {
     let file = |name: &str| format!("{:?}", dir.join(name).display().to_string());
     format!(
         "[tls]\ncertificate = {}\nkey = {}\nclient_ca = {}\nclient_certificates = {:?}\n",
@@ -75,7 +82,7 @@ fn spec(stage: &Stage, name: &str, dir: &Path, required: bool) -> Spec {
     }
 }
 
-fn port(address: Option<SocketAddr>) -> Outcome<String> {
+pub fn port(address: Option<SocketAddr>) -> Outcome<String> {
     let address = address.ok_or_else(|| Failure::new("a TLS port is missing in ports.json"))?;
     Ok(address.port().to_string())
 }
