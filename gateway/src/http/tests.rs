@@ -137,8 +137,9 @@ async fn send(port: u16, method: &str, path: &str, headers: &str, body: &str) ->
     let mut stream = TcpStream::connect(("127.0.0.1", port))
         .await
         .expect("the server listens");
-    let request =
-        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n{body}");
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n{body}"
+    );
     stream
         .write_all(request.as_bytes())
         .await
