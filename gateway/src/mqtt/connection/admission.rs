@@ -29,6 +29,9 @@ struct Checked {
     /// The name that rules know it by.
     client: Box<str>,
     allowed: HashSet<Box<str>>,
+    /// Whether everybody may do everything, as of the last change that was seen:
+    /// the rules are shared, and not looked at for each publish.
+    is_open: bool,
     changes: watch::Receiver<u64>,
 }
 
@@ -37,13 +40,16 @@ impl Admission {
         if access.is_fixed() {
             return Self(None);
         }
+        // A change after this is told, so what is asked next is not missed.
+        let changes = access.changes();
         Self(Some(Box::new(Checked {
+            is_open: access.is_open(),
             access: access.clone(),
             address,
             visitor: None,
             client: Box::default(),
             allowed: HashSet::new(),
-            changes: access.changes(),
+            changes,
         })))
     }
 
@@ -113,12 +119,12 @@ impl<S: ByteStream> Connection<S> {
         let Some(checked) = &mut self.admission.0 else {
             return true;
         };
-        if checked.allowed.contains(path) {
+        let is_open = checked.is_open && checked.visitor.is_some();
+        if is_open || checked.allowed.contains(path) {
             return true;
         }
         let is_allowed = checked.may(publishing(path), path);
-        let is_worth = checked.allowed.len() < ALLOWED_PATHS_MAX && !checked.access.is_open();
-        if is_allowed && is_worth {
+        if is_allowed && checked.allowed.len() < ALLOWED_PATHS_MAX {
             checked.allowed.insert(path.into());
         }
         is_allowed
@@ -144,6 +150,7 @@ impl<S: ByteStream> Connection<S> {
             return;
         };
         checked.allowed.clear();
+        checked.is_open = checked.access.is_open();
         let Some(visitor) = &checked.visitor else {
             return;
         };
