@@ -118,11 +118,19 @@ impl Package {
         }
     }
 
-    /// Completions and manual pages, which the program writes itself. A program of
-    /// another processor runs where the kernel knows an emulator for it.
+    /// Completions and manual pages, which the program writes itself: one for
+    /// another processor under the emulator of its target.
     fn described(&self, stage: &Path, root: &Path) -> Outcome<Vec<PathBuf>> {
         let run = |arguments: &[&str]| {
-            let output = Command::new(&self.program).args(arguments).output();
+            let mut command = match self.target.emulator() {
+                [] => Command::new(&self.program),
+                [emulator, options @ ..] => {
+                    let mut command = Command::new(emulator);
+                    command.args(options).arg(&self.program);
+                    command
+                }
+            };
+            let output = command.args(arguments).output();
             output.ok().filter(|output| output.status.success())
         };
         let pages = stage.join("pages");

@@ -54,6 +54,17 @@ impl Target {
         }
     }
 
+    /// What a program for this target is started with on a PC; cross/setup.sh
+    /// installs it, and cross/build.sh says the same to cargo.
+    #[must_use]
+    pub fn emulator(self) -> &'static [&'static str] {
+        match self {
+            Self::Amd64 => &[],
+            Self::Arm64 => &["qemu-aarch64-static"],
+            Self::Armhf => &["qemu-arm-static", "-L", "/usr/arm-linux-gnueabihf"],
+        }
+    }
+
     /// The machine in the header, as readelf words it.
     #[must_use]
     pub fn machine(self) -> &'static str {
