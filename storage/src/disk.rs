@@ -98,7 +98,13 @@ pub(crate) fn read_file(disk: &dyn Disk, path: &Path, limit: u64) -> io::Result<
     if length > limit {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
-    let mut bytes = vec![0; usize::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?];
+    let length = usize::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    // A machine with 64 bits may have written more than one with 32 has room for.
+    let mut bytes = Vec::new();
+    bytes
+        .try_reserve_exact(length)
+        .map_err(|_| io::ErrorKind::OutOfMemory)?;
+    bytes.resize(length, 0);
     let read = file.read_at(&mut bytes, 0)?;
     bytes.truncate(read);
     Ok(bytes)

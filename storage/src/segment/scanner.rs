@@ -2,7 +2,8 @@
 
 use crate::disk::DiskFile;
 use crate::frame::{
-    FRAME_ALIGNMENT, FRAME_HEADER_LEN, FrameHeader, STAMPED_LEN, frame_len, payload_crc, u32_at,
+    FRAME_ALIGNMENT, FRAME_HEADER_LEN, FrameHeader, MAX_PAYLOAD, STAMPED_LEN, frame_len,
+    payload_crc, u32_at,
 };
 use bytes::Bytes;
 use std::io;
@@ -101,6 +102,8 @@ impl<'a> Scanner<'a> {
             }
             if head.len() >= FRAME_HEADER_LEN
                 && u32_at(&head, 0) != 0
+                // Any four bytes may stand here, and a usize may have 32 bits.
+                && u32_at(&head, 40) as usize <= MAX_PAYLOAD
                 && u32_at(&head, 0) as usize == frame_len(u32_at(&head, 40) as usize)
                 && let Some(header) = FrameHeader::decode(self.salt, &head)
                 && self.frame_at(header)?.is_some()
@@ -144,7 +147,7 @@ impl<'a> Scanner<'a> {
             .position
             .checked_sub(self.buffer_at)
             .and_then(|skip| usize::try_from(skip).ok())
-            .filter(|skip| skip + wanted <= self.buffer.len());
+            .filter(|skip| skip.saturating_add(wanted) <= self.buffer.len());
         let skip = match skip {
             Some(skip) => skip,
             None => {
