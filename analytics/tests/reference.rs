@@ -526,8 +526,15 @@ fn cases() -> impl Strategy<Value = Case> {
         )
 }
 
+/// Four hundred, or one of so many (CONTRIBUTING.md).
+fn config() -> ProptestConfig {
+    let stride = std::env::var("FOREBAY_TEST_STRIDE");
+    let stride: u32 = stride.map_or(1, |text| text.parse().expect("a number"));
+    ProptestConfig::with_cases(400_u32.div_ceil(stride))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(config())]
 
     #[test]
     fn the_engine_agrees_with_the_model_however_it_is_fed(case in cases()) {

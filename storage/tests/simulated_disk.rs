@@ -110,6 +110,11 @@ struct Promise {
     transaction_issued: u64,
 }
 
+/// Each of how many cases is run (CONTRIBUTING.md).
+fn stride() -> u64 {
+    std::env::var("FOREBAY_TEST_STRIDE").map_or(1, |text| text.parse().unwrap())
+}
+
 /// A run of appends, transactions, upkeep and a clean end, until the disk fails.
 fn scenario(disk: &SimDisk, seed: u64) -> Promise {
     let mut promise = Promise::default();
@@ -230,7 +235,7 @@ fn after_a_power_cut_at_any_operation_what_was_acknowledged_is_there() {
                     &format!("seed {seed} cut {cut} crash {crash}"),
                 );
             }
-            cut += 1;
+            cut += stride();
         }
         assert!(cut > 100, "the scenario has {cut} operations");
     }
@@ -248,7 +253,7 @@ fn when_any_operation_fails_once_nothing_acknowledged_is_lost() {
                 break;
             }
             check(&disk.crash(n), &promise, &format!("{fault:?} at {n}"));
-            n += 1;
+            n += stride();
         }
         assert!(n > 100);
     }
@@ -324,7 +329,8 @@ fn a_flipped_bit_anywhere_in_a_segment_loses_nothing_silently() {
     let path = segments(&disk, 0).remove(0);
     let mut length = 0;
     disk.edit(&path, |bytes| length = bytes.len());
-    for at in (0..160).chain(2040..2200).chain(4096..length) {
+    let places = (0..160).chain(2040..2200).chain(4096..length);
+    for at in places.step_by(stride() as usize) {
         let bad = disk.copy();
         bad.edit(&path, |bytes| bytes[at] ^= 0x10);
         let (storage, _) = open(&bad);
@@ -338,7 +344,7 @@ fn a_segment_cut_at_any_length_loses_nothing_silently() {
     let path = segments(&disk, 0).remove(0);
     let mut length = 0;
     disk.edit(&path, |bytes| length = bytes.len());
-    for keep in (0..length).step_by(7) {
+    for keep in (0..length).step_by(7 * stride() as usize) {
         let bad = disk.copy();
         bad.edit(&path, |bytes| bytes.truncate(keep));
         let (storage, report) = open(&bad);
