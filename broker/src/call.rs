@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use forebay_access::acls::ResourceType;
 use forebay_kafka::{ApiKey, KStr, Message, encode_response};
 use forebay_storage::Ticket;
 
@@ -60,6 +61,20 @@ impl Call {
     pub(crate) fn sees(&self, operation: Operation, resource: Resource<'_>) -> bool {
         let visit = self.visit.as_ref();
         visit.is_none_or(|visit| visit.may(operation, resource))
+    }
+
+    /// What the request may do with a resource: a bit for each operation by its
+    /// number (KIP-430).
+    pub(crate) fn authorized(&self, resource: Resource<'_>) -> i32 {
+        let kind = match resource {
+            Resource::Topic(_) | Resource::AnyTopic => ResourceType::Topic,
+            Resource::Group(_) => ResourceType::Group,
+            Resource::Cluster => ResourceType::Cluster,
+        };
+        let allowed = kind
+            .operations()
+            .filter(|operation| self.sees(*operation, resource));
+        allowed.fold(0, |bits, operation| bits | 1 << operation as i32)
     }
 
     /// Refuses what the request may not do.

@@ -110,6 +110,14 @@ coded! {
     }
 }
 
+impl ResourceType {
+    /// The single operations there are on it.
+    pub fn operations(self) -> impl Iterator<Item = Operation> {
+        let all = Operation::ALL.iter().copied();
+        all.filter(move |one| *one != Operation::All && has_operation(self, *one))
+    }
+}
+
 /// Which operations there are on what.
 fn has_operation(resource: ResourceType, operation: Operation) -> bool {
     use Operation as O;

@@ -37,7 +37,7 @@ impl Broker {
             });
         }
         let (host, port) = call.advertised(&self.config);
-        call.ready(&DescribeClusterResponse {
+        let mut response = DescribeClusterResponse {
             cluster_id: self.config.cluster_id.as_str().into(),
             controller_id: self.config.node_id,
             brokers: vec![DescribeClusterBroker {
@@ -47,7 +47,11 @@ impl Broker {
                 ..DescribeClusterBroker::default()
             }],
             ..DescribeClusterResponse::default()
-        })
+        };
+        if request.include_cluster_authorized_operations {
+            response.cluster_authorized_operations = call.authorized(Resource::Cluster);
+        }
+        call.ready(&response)
     }
 
     pub(crate) fn find_coordinator(

@@ -49,9 +49,12 @@ impl Broker {
                 };
             }
             let described = self.groups.lock().coordinator.describe(group_id);
+            let described = described.unwrap_or_else(|| self.describe_absent(group_id));
+            let mut described = DescribedGroup::from(described);
+            if request.include_authorized_operations {
+                described.authorized_operations = call.authorized(Resource::Group(group_id));
+            }
             described
-                .unwrap_or_else(|| self.describe_absent(group_id))
-                .into()
         });
         call.ready(&DescribeGroupsResponse {
             groups: groups.collect(),

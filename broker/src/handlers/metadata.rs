@@ -51,7 +51,7 @@ impl Broker {
             // Before version 1 an empty list means all topics.
             Some(topics) => topics.is_empty() && call.version == 0,
         };
-        let topics = if all {
+        let mut topics: Vec<MetadataResponseTopic> = if all {
             self.storage
                 .topics()
                 .iter()
@@ -66,8 +66,14 @@ impl Broker {
                 .map(|topic| self.describe_asked(call, topic, creates))
                 .collect()
         };
+        if request.include_topic_authorized_operations {
+            for topic in topics.iter_mut().filter(|topic| topic.error_code == 0) {
+                let name = topic.name.as_deref().unwrap_or_default();
+                topic.topic_authorized_operations = call.authorized(Resource::Topic(name));
+            }
+        }
         let (host, port) = call.advertised(&self.config);
-        MetadataResponse {
+        let mut response = MetadataResponse {
             brokers: vec![MetadataResponseBroker {
                 node_id: self.config.node_id,
                 host,
@@ -78,7 +84,11 @@ impl Broker {
             controller_id: self.config.node_id,
             topics,
             ..MetadataResponse::default()
+        };
+        if request.include_cluster_authorized_operations {
+            response.cluster_authorized_operations = call.authorized(Resource::Cluster);
         }
+        response
     }
 
     fn describe_asked(

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use super::{Doorkeeper, hub, logged_in};
 use crate::client::Client;
 use crate::hub::Hub;
-use forebay_access::acls::{Acls, Binding, Filter};
+use forebay_access::acls::{Acls, Binding, Filter, Operation, ResourceType};
 use forebay_kafka::error_code;
 use forebay_kafka::messages::{
     AclCreation, CreateAclsRequest, DeleteAclsFilter, DeleteAclsRequest, DescribeAclsRequest,
+    DescribeClusterRequest, DescribeGroupsRequest, MetadataRequest, MetadataRequestTopic,
 };
 
 /// The number of "any" in a filter.
@@ -230,4 +231,57 @@ async fn a_broker_that_asks_nobody_has_no_permissions() {
     assert_eq!(added[0].0, error_code::SECURITY_DISABLED);
     let removed = delete(&mut client, vec![named("a")]).await;
     assert_eq!(removed[0].0, error_code::SECURITY_DISABLED);
+}
+
+/// A bit for each operation by its number.
+fn bits(operations: &[Operation]) -> i32 {
+    let bits = operations.iter().map(|operation| 1 << *operation as i32);
+    bits.sum()
+}
+
+#[tokio::test]
+async fn who_asks_is_told_what_it_may_do() {
+    use Operation::{Create, Describe, DescribeConfigs, Read, Write};
+    let doorkeeper = Arc::new(Doorkeeper::default());
+    let hub = hub(&doorkeeper).await;
+    let all: Vec<Operation> = ResourceType::Topic.operations().collect();
+    for (user, expected) in [
+        ("reader", vec![Read, Describe, DescribeConfigs]),
+        ("writer", vec![Write, Create, Describe, DescribeConfigs]),
+        ("chief", all),
+    ] {
+        let mut client = logged_in(&hub, user).await;
+        let mut request = MetadataRequest {
+            topics: Some(vec![MetadataRequestTopic {
+                name: Some("open".into()),
+                ..MetadataRequestTopic::default()
+            }]),
+            ..MetadataRequest::default()
+        };
+        let unasked = client.call(10, &request).await;
+        assert_eq!(unasked.topics[0].topic_authorized_operations, i32::MIN);
+        request.include_topic_authorized_operations = true;
+        request.include_cluster_authorized_operations = true;
+        let answer = client.call(10, &request).await;
+        let found = answer.topics[0].topic_authorized_operations;
+        assert_eq!(found, bits(&expected), "{user}");
+        let cluster: Vec<Operation> = ResourceType::Cluster.operations().collect();
+        let of_cluster = if user == "chief" { bits(&cluster) } else { 0 };
+        assert_eq!(answer.cluster_authorized_operations, of_cluster);
+        let describe = DescribeClusterRequest {
+            include_cluster_authorized_operations: true,
+            ..DescribeClusterRequest::default()
+        };
+        let answer = client.call(0, &describe).await;
+        assert_eq!(answer.cluster_authorized_operations, of_cluster);
+    }
+    let mut reader = logged_in(&hub, "reader").await;
+    let describe = DescribeGroupsRequest {
+        groups: vec!["readers".into()],
+        include_authorized_operations: true,
+        ..DescribeGroupsRequest::default()
+    };
+    let answer = reader.call(4, &describe).await;
+    let found = answer.groups[0].authorized_operations;
+    assert_eq!(found, bits(&[Read, Describe, DescribeConfigs]));
 }
