@@ -27,6 +27,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::config;
 pub use denials::DENIED_METRIC;
 use denials::Denials;
+use file::SECRET_LEN;
 pub use file::{FileError, chance, change, read};
 pub use kafka::KafkaAuthority;
 
@@ -140,7 +141,7 @@ struct Shared {
     waiting: Semaphore,
     denials: Denials,
     /// What keys of users that do not exist are made from.
-    nobody: [u8; 32],
+    nobody: [u8; SECRET_LEN],
     /// Whether rules and users never change.
     is_fixed: bool,
     /// Counts changes of rules and users.
@@ -174,12 +175,22 @@ impl Access {
         };
         let acls = file::read_acls(&config.acls_file)?;
         let policy = Policy::new(config, users, acls);
-        Ok(Self::new(policy, file, config.acls_file.clone(), false))
+        // Without chance it is only easier to tell which users exist.
+        let nobody = match policy.is_open {
+            true => chance().unwrap_or_default(),
+            false => file::secret(&config.secret_file),
+        };
+        let acls_file = config.acls_file.clone();
+        Ok(Self::new(policy, file, acls_file, nobody, false))
     }
 
-    fn new(policy: Policy, file: Watched, acls_file: PathBuf, is_fixed: bool) -> Self {
-        // Without chance it is only easier to tell which users exist.
-        let nobody = chance().unwrap_or_default();
+    fn new(
+        policy: Policy,
+        file: Watched,
+        acls_file: PathBuf,
+        nobody: [u8; SECRET_LEN],
+        is_fixed: bool,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 policy: RwLock::new(Arc::new(policy)),
@@ -205,7 +216,7 @@ impl Access {
             path: PathBuf::new(),
             seen: None,
         };
-        Self::new(policy, file, PathBuf::new(), true)
+        Self::new(policy, file, PathBuf::new(), [0; SECRET_LEN], true)
     }
 
     /// Whether rules and users never change.

@@ -6,9 +6,14 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use forebay_access::acls::{self, Acls, AclsError};
 use forebay_access::users::{FILE_LEN_MAX, Users, UsersError};
 use rustix::fs::FlockOperation;
+
+/// Bytes of the secret of a node.
+pub const SECRET_LEN: usize = 32;
 
 /// Why the file of users cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -184,6 +189,25 @@ fn private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     options.mode(0o600).open(path)
 }
 
+/// A secret of the node that stays the same, made when there is none. Who asks for a
+/// user that does not exist is answered with a salt from it: one that changed with each
+/// start would tell that there is no such user.
+pub fn secret(path: &Path) -> [u8; SECRET_LEN] {
+    // What is longer is not one of ours.
+    if let Ok(Some(kept)) = text(path, 2 * SECRET_LEN)
+        && let Ok(bytes) = BASE64.decode(kept.trim_end())
+        && let Ok(bytes) = bytes.try_into()
+    {
+        return bytes;
+    }
+    let made = chance().unwrap_or_default();
+    let text = format!("{}\n", BASE64.encode(made));
+    if let Err(error) = replace(path, &text) {
+        tracing::warn!("until the next start only, salts of unknown users are the same: {error}");
+    }
+    made
+}
+
 /// Bytes that nobody can guess.
 ///
 /// # Errors
@@ -192,4 +216,27 @@ pub fn chance<const LEN: usize>() -> io::Result<[u8; LEN]> {
     let mut bytes = [0; LEN];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_made_once_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("login-secret");
+        let made = secret(&path);
+        assert_ne!(made, [0; SECRET_LEN]);
+        assert_eq!(secret(&path), made);
+        let mode = std::fs::metadata(&path).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        std::fs::write(&path, "something else\n").unwrap();
+        let next = secret(&path);
+        assert_ne!(next, made);
+        assert_eq!(secret(&path), next);
+        // Where nothing can be written there is still one.
+        let nowhere = dir.path().join("missing/login-secret");
+        assert_ne!(secret(&nowhere), secret(&nowhere));
+    }
 }

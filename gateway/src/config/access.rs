@@ -13,6 +13,9 @@ use super::section::{Document, Section};
 const USERS_FILE: &str = "users";
 /// The file of permissions that Kafka clients set, in the data directory.
 const ACLS_FILE: &str = "acls";
+/// The file of what keys of users that do not exist are made from, in the data
+/// directory.
+const SECRET_FILE: &str = "login-secret";
 
 /// `[access]` with all `[[permission]]` sections.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub struct Access {
     pub users_file: PathBuf,
     /// The file of permissions that Kafka clients set; only the node writes it.
     pub acls_file: PathBuf,
+    /// The file of what keys of users that do not exist are made from.
+    pub secret_file: PathBuf,
     /// Whether anybody may come in without a login. `None`: nothing is said, and
     /// everybody may do everything; all listeners are on loopback then.
     pub anonymous: Option<bool>,
@@ -44,11 +49,11 @@ pub(super) fn access(root: &Section<'_>, data_dir: Option<&Path>) -> Access {
         "expected a path, such as \"/etc/forebay/users\"",
         |text| (!text.is_empty()).then(|| PathBuf::from(text)),
     );
+    let of_node = |name| data_dir.unwrap_or(Path::new("")).join(name);
     let users_file = match file {
         Some(file) => section.directory().join(file),
-        None => data_dir.unwrap_or(Path::new("")).join(USERS_FILE),
+        None => of_node(USERS_FILE),
     };
-    let acls_file = data_dir.unwrap_or(Path::new("")).join(ACLS_FILE);
     let flag = section.flag("anonymous");
     section.finish();
     let sections = root.tables(
@@ -73,7 +78,8 @@ pub(super) fn access(root: &Section<'_>, data_dir: Option<&Path>) -> Access {
     }
     Access {
         users_file,
-        acls_file,
+        acls_file: of_node(ACLS_FILE),
+        secret_file: of_node(SECRET_FILE),
         anonymous,
         rules,
     }
