@@ -22,7 +22,10 @@ armhf)
     # NEON is left to the libraries that look for it: an ARMv7 need not have it.
     triple=armv7-unknown-linux-gnueabihf prefix=arm-linux-gnueabihf
     std=-Zbuild-std=std,panic_abort
-    runner="qemu-arm-static -L /usr/arm-linux-gnueabihf"
+    # In the environment and not as an option: a test that starts itself again is
+    # given to qemu by the kernel.
+    export QEMU_LD_PREFIX=/usr/arm-linux-gnueabihf
+    runner=qemu-arm-static
     # -Z on a stable compiler. It is the same source of std that Debian built
     # its own packages from.
     export RUSTC_BOOTSTRAP=1

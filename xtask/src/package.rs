@@ -31,6 +31,7 @@ Options:
   --version TEXT   of the package (default: that of Cargo.toml)
   --out DIR        where to put it (default target/packages)
   --check          check the program and make no package
+  --any-size       for programs of a profile that is not shipped
 ";
 
 /// Builds, checks and packages.
@@ -45,6 +46,7 @@ pub fn command(mut args: Args) -> Outcome {
     let version = args.value("--version")?;
     let out = args.value("--out")?;
     let only_check = args.flag("--check");
+    let any_size = args.flag("--any-size");
     args.finish()?;
     let program = match given {
         Some(path) => path.canonicalize().during(path.display())?,
@@ -52,7 +54,12 @@ pub fn command(mut args: Args) -> Outcome {
     };
     let work = tempfile::tempdir().during("temporary directory")?;
     let stripped = strip(target, &program, work.path())?;
-    let properties = binary::check(target, &stripped)?;
+    let size_max = if any_size {
+        u64::MAX
+    } else {
+        target.size_max()
+    };
+    let properties = binary::check(target, &stripped, size_max)?;
     println!(
         "{target}: {} MB stripped, C library {} or newer",
         properties.size.div_ceil(1_000_000),
