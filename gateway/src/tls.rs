@@ -16,6 +16,7 @@ pub mod certificate;
 pub mod client;
 mod listener;
 pub mod material;
+pub mod revocation;
 pub mod server;
 mod stream;
 

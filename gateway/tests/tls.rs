@@ -168,6 +168,49 @@ fn a_changed_file_is_taken_up_without_being_asked() {
 }
 
 #[test]
+fn a_certificate_that_was_taken_back_is_refused_from_then_on() {
+    let dir = Dir::new();
+    let [lost, press, other] =
+        ["lost", "press-1", "press-2"].map(|name| dir.issue(name, Purpose::Client));
+    dir.revoke(&[&lost]);
+    let node = start(&dir, "client_crl = \"ca.crl\"\n");
+    let address = node.address("mqtt_tls");
+    let reload = || forebay(&["reload", "--http", &node.address("http")]);
+    for version in [V12, V13] {
+        let refused = dir.client(Some(&lost), version);
+        assert!(client::mqtt(&address, &refused).is_err());
+    }
+    // A configuration per client, so that it could resume.
+    let configs = [V12, V13].map(|version| dir.client(Some(&press), version));
+    for config in &configs {
+        assert!(client::mqtt(&address, config).is_ok());
+    }
+    let mut open = client::mqtt(&address, &configs[1]).unwrap();
+
+    dir.revoke(&[&press, &press]);
+    assert!(reload().status.success());
+    for config in &configs {
+        assert!(client::mqtt(&address, config).is_err());
+    }
+    let others = dir.client(Some(&other), V13);
+    assert!(client::mqtt(&address, &others).is_ok());
+    open.publish(1, 1, b"an open connection goes on");
+    open.acknowledged(1..=1);
+
+    // What is no list changes nothing, and is an alarm.
+    dir.write(
+        "ca.crl",
+        "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n",
+    );
+    assert!(!reload().status.success());
+    assert!(client::mqtt(&address, &configs[0]).is_err());
+    let alarms = status(&node)["tls"]["alarms"].to_string();
+    assert!(alarms.contains("ca.crl cannot be used"), "{alarms}");
+    let failures = &status(&node)["tls"]["listeners"][0]["failures"];
+    assert_eq!(failures["certificate"], 5, "{failures}");
+}
+
+#[test]
 fn strangers_and_silent_crowds_do_not_disturb_the_others() {
     let dir = Dir::new();
     let mqtt = format!("{MQTTS}\nmax_connections = 120");

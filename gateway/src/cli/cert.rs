@@ -4,6 +4,8 @@
 //! `server.crt` and `server.key`, the node; `NAME.crt` and `NAME.key`, each
 //! client. Nothing that is there is written over.
 
+mod revoke;
+
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -61,6 +63,14 @@ directory above, which is the service's in a package.")]
 
 A running node takes a replaced certificate up by itself.")]
     Server(ServerArgs),
+    /// Take the certificate of a client back: put it on the list `ca.crl`
+    #[command(after_help = "Example:
+  forebay cert revoke press-1 --dir /etc/forebay/tls
+
+A running node that has the list as tls.client_crl takes it up by itself and
+refuses the certificate from then on. To close connections as well, disable the
+user: forebay user disable press-1")]
+    Revoke(revoke::RevokeArgs),
 }
 
 /// Where the files are.
@@ -147,6 +157,7 @@ struct MadeCertificate {
 pub async fn execute(command: CertCommand) -> Result<bool, CommandError> {
     match command {
         CertCommand::Init(args) => init(&args),
+        CertCommand::Revoke(args) => revoke::execute(&args),
         CertCommand::Client(args) => {
             let mut workshop = Workshop::open(&args.at.dir)?;
             workshop.make(&args.name, &args.name, &[], Purpose::Client, false)?;

@@ -18,6 +18,8 @@ pub struct Tls {
     /// The file with the authorities of client certificates. `None`: clients are
     /// not asked for one.
     pub client_ca: Option<PathBuf>,
+    /// The file with lists of client certificates that do not count any more.
+    pub client_crl: Option<PathBuf>,
     /// Whether a client has to have a certificate.
     pub client_certificates: ClientCertificates,
 }
@@ -34,6 +36,8 @@ pub enum ClientCertificates {
 const CERTIFICATE: &str = "expected the file of the certificate in PEM, such as \"tls/server.crt\"";
 const KEY: &str = "expected the file of the key in PEM, such as \"tls/server.key\"";
 const AUTHORITIES: &str = "expected the file of the authorities in PEM, such as \"tls/ca.crt\"";
+const REVOCATIONS: &str =
+    "expected the file of revoked certificates in PEM, such as \"tls/ca.crl\"";
 
 /// Reads `[tls]`.
 pub(super) fn tls(root: &Section<'_>) -> Option<Tls> {
@@ -53,6 +57,17 @@ pub(super) fn tls(root: &Section<'_>) -> Option<Tls> {
             "expected `tls.client_ca` beside it: client certificates are checked against its authorities",
         );
     }
+    let client_crl = section.text("client_crl", REVOCATIONS, |text| {
+        let file = section.directory().join(text);
+        material::revocations(&file).map_err(|error| error.to_string())?;
+        Ok(file)
+    });
+    if section.has("client_crl") && !section.has("client_ca") {
+        section.mistake(
+            "client_crl",
+            "expected `tls.client_ca` beside it: the lists are of its authorities",
+        );
+    }
     section.finish();
     if !section.is_present() {
         return None;
@@ -64,6 +79,7 @@ pub(super) fn tls(root: &Section<'_>) -> Option<Tls> {
         certificate,
         key,
         client_ca,
+        client_crl,
         client_certificates: client_certificates.unwrap_or(ClientCertificates::Optional),
     })
 }

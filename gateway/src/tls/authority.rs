@@ -16,6 +16,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use x509_cert::attr::AttributeTypeAndValue;
 use x509_cert::certificate::{Certificate, TbsCertificate, Version};
+use x509_cert::crl::{CertificateList, TbsCertList};
 use x509_cert::der::asn1::{
     BitString, GeneralizedTime, Ia5String, ObjectIdentifier, OctetString, SetOfVec, UtcTime,
     Utf8StringRef,
@@ -218,14 +219,7 @@ impl Authority {
             extension(true, &KeyUsage(KeyUsages::DigitalSignature.into()))?,
             extension(false, &ExtendedKeyUsage(usages))?,
             extension(false, &SubjectKeyIdentifier(key_identifier(public)?))?,
-            extension(
-                false,
-                &AuthorityKeyIdentifier {
-                    key_identifier: Some(self.key_identifier.clone()),
-                    authority_cert_issuer: None,
-                    authority_cert_serial_number: None,
-                },
-            )?,
+            extension(false, &self.identifier())?,
         ];
         let names: Result<Vec<_>, _> = wanted.names.iter().map(|name| general_name(name)).collect();
         let names = names?;
@@ -254,10 +248,7 @@ impl Authority {
             .fill(&mut serial)
             .map_err(|_| AuthorityError::Random)?;
         serial[0] = serial[0] & 0x7f | 0x40;
-        let signature = AlgorithmIdentifierOwned {
-            oid: ECDSA_WITH_SHA256,
-            parameters: None,
-        };
+        let signature = Self::algorithm();
         let tbs_certificate = TbsCertificate {
             version: Version::V3,
             serial_number: SerialNumber::new(&serial)?,
@@ -276,14 +267,50 @@ impl Authority {
             subject_unique_id: None,
             extensions: Some(extensions),
         };
-        let signed = self.key.sign(&self.random, &tbs_certificate.to_der()?);
-        let signed = signed.map_err(|_| AuthorityError::Random)?;
         let certificate = Certificate {
+            signature: self.signature(&tbs_certificate)?,
             tbs_certificate,
             signature_algorithm: signature,
-            signature: BitString::from_bytes(signed.as_ref())?,
         };
         to_pem("CERTIFICATE", &certificate.to_der()?)
+    }
+
+    /// Signs a list of certificates that are taken back.
+    pub(super) fn sign_list(&self, tbs_cert_list: TbsCertList) -> Result<String, AuthorityError> {
+        let list = CertificateList {
+            signature: self.signature(&tbs_cert_list)?,
+            tbs_cert_list,
+            signature_algorithm: Self::algorithm(),
+        };
+        to_pem("X509 CRL", &list.to_der()?)
+    }
+
+    fn signature(&self, signed: &impl Encode) -> Result<BitString, AuthorityError> {
+        let signature = self.key.sign(&self.random, &signed.to_der()?);
+        let signature = signature.map_err(|_| AuthorityError::Random)?;
+        Ok(BitString::from_bytes(signature.as_ref())?)
+    }
+
+    /// How it signs.
+    pub(super) fn algorithm() -> AlgorithmIdentifierOwned {
+        AlgorithmIdentifierOwned {
+            oid: ECDSA_WITH_SHA256,
+            parameters: None,
+        }
+    }
+
+    /// The name it signs as.
+    pub(super) fn subject(&self) -> &Name {
+        &self.subject
+    }
+
+    /// How what it signs refers to its key.
+    pub(super) fn identifier(&self) -> AuthorityKeyIdentifier {
+        AuthorityKeyIdentifier {
+            key_identifier: Some(self.key_identifier.clone()),
+            authority_cert_issuer: None,
+            authority_cert_serial_number: None,
+        }
     }
 }
 
@@ -344,7 +371,7 @@ fn validity(now: SystemTime, lifetime: Duration) -> Result<Validity, AuthorityEr
     })
 }
 
-fn time(at: SystemTime) -> Result<Time, AuthorityError> {
+pub(super) fn time(at: SystemTime) -> Result<Time, AuthorityError> {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     // The format has no fractions of seconds.
     let at = DateTime::from_unix_duration(Duration::from_secs(since.as_secs()))?;
@@ -360,7 +387,7 @@ fn key_identifier(public: &[u8]) -> Result<OctetString, AuthorityError> {
     Ok(OctetString::new(hash.as_ref())?)
 }
 
-fn extension<E: AssociatedOid + Encode>(
+pub(super) fn extension<E: AssociatedOid + Encode>(
     critical: bool,
     value: &E,
 ) -> Result<Extension, AuthorityError> {

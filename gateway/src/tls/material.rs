@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::pem::{PemObject, SectionKind};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, RootCertStore};
 
@@ -142,6 +142,22 @@ pub fn authorities(path: &Path) -> Result<RootCertStore, MaterialError> {
         });
     }
     Ok(roots)
+}
+
+/// Reads lists of revoked certificates, at least one, each of which can be used.
+///
+/// # Errors
+/// See [`MaterialError`].
+pub fn revocations(
+    path: &Path,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, MaterialError> {
+    const EXPECTED: &str = "lists of revoked certificates in PEM (-----BEGIN X509 CRL-----)";
+    let bytes = read(path)?;
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
+    match lists {
+        Ok(lists) if !lists.is_empty() => Ok(lists),
+        _ => Err(other(path, &bytes, EXPECTED)),
+    }
 }
 
 /// Whether everybody on the machine can read a file.

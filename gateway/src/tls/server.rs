@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::RwLock;
 use rustls::pki_types::CertificateDer;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 use rustls::{ServerConfig, crypto};
 
@@ -31,8 +31,8 @@ pub enum ServerTlsError {
     #[error(transparent)]
     Material(#[from] MaterialError),
     /// The library refuses what the files hold.
-    #[error("the authorities in {file} cannot be used: {reason}")]
-    Authorities {
+    #[error("what is in {file} cannot be used: {reason}")]
+    Refused {
         /// The file.
         file: String,
         /// Why.
@@ -206,12 +206,23 @@ impl Current {
                 if files.client_certificates == ClientCertificates::Optional {
                     builder = builder.allow_unauthenticated();
                 }
-                builder
-                    .build()
-                    .map_err(|error| ServerTlsError::Authorities {
+                if let Some(lists) = &files.client_crl {
+                    // An authority without a list takes nothing back, and a list that
+                    // is old is better than a plant that is shut out.
+                    builder = builder
+                        .with_crls(material::revocations(lists)?)
+                        .only_check_end_entity_revocation()
+                        .allow_unknown_revocation_status();
+                }
+                builder.build().map_err(|error| {
+                    let lists = files.client_crl.as_ref();
+                    let is_list = matches!(error, VerifierBuilderError::InvalidCrl(_));
+                    let file = lists.filter(|_| is_list).unwrap_or(file);
+                    ServerTlsError::Refused {
                         file: file.display().to_string(),
                         reason: error.to_string(),
-                    })?
+                    }
+                })?
             }
         };
         let mut config = ServerConfig::builder_with_provider(provider())
@@ -240,6 +251,7 @@ fn fingerprint(files: &Tls) -> Fingerprint {
         Some(&files.certificate),
         Some(&files.key),
         files.client_ca.as_ref(),
+        files.client_crl.as_ref(),
     ];
     Fingerprint::of(all.into_iter().flatten().map(std::path::PathBuf::as_path))
 }

@@ -49,6 +49,7 @@ pub(crate) fn write(dir: &Path, ca: &Issued, server: &Issued) -> Tls {
         certificate: put("server.crt", &server.certificate),
         key: put("server.key", &server.key),
         client_ca: Some(put("ca.crt", &ca.certificate)),
+        client_crl: None,
         client_certificates: ClientCertificates::Optional,
     }
 }

@@ -78,6 +78,18 @@ impl Dir {
         issue(&self.authority, name, purpose)
     }
 
+    /// Puts certificates on the list `ca.crl`.
+    pub fn revoke(&self, issued: &[&Issued]) {
+        let file = self.dir.path().join("ca.crl");
+        for one in issued {
+            let so_far = std::fs::read_to_string(&file).ok();
+            let revoked =
+                self.authority
+                    .revoke(&one.certificate, so_far.as_deref(), SystemTime::now());
+            std::fs::write(&file, revoked.unwrap()).unwrap();
+        }
+    }
+
     pub fn client(&self, identity: Option<&Issued>, version: Version) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(der(&self.ca)).unwrap();
