@@ -133,8 +133,15 @@ fn rows() -> impl Strategy<Value = Vec<Row>> {
     prop::collection::vec((0u32..GROUPS as u32, 0i64..100_000, value), 0..120)
 }
 
+/// Sixty-four cases, or one of so many (CONTRIBUTING.md).
+fn config() -> ProptestConfig {
+    let stride = std::env::var("FOREBAY_TEST_STRIDE");
+    let stride: u32 = stride.map_or(1, |text| text.parse().unwrap());
+    ProptestConfig::with_cases(64_u32.div_ceil(stride))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(config())]
 
     #[test]
     fn slices_and_restarts_give_the_result_of_one_pass(
