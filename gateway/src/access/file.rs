@@ -157,11 +157,17 @@ pub fn replace(path: &Path, text: &str) -> Result<(), FileError> {
             OpenOptions::new().create(true).truncate(true).write(true),
             &written,
         )?;
-        if let Ok(metadata) = std::fs::metadata(path) {
-            // The node reads it as its own user, whoever changes it.
-            std::os::unix::fs::fchown(&file, Some(metadata.uid()), Some(metadata.gid()))?;
-        } else if let Some(Ok(metadata)) = path.parent().map(std::fs::metadata) {
-            std::os::unix::fs::fchown(&file, Some(metadata.uid()), Some(metadata.gid()))?;
+        let owner = |path| {
+            let metadata = std::fs::metadata(path).ok()?;
+            Some((metadata.uid(), metadata.gid()))
+        };
+        let made = file.metadata()?;
+        // The node reads it as its own user, whoever changes it. The node itself must
+        // not ask for the owner that the file has anyway: the service may not.
+        if let Some((user, group)) = owner(path).or_else(|| owner(path.parent()?))
+            && (user, group) != (made.uid(), made.gid())
+        {
+            std::os::unix::fs::fchown(&file, Some(user), Some(group))?;
         }
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
