@@ -21,7 +21,8 @@ pub const HELP: &str = "\
 Installs the Debian package on a machine made of namespaces, with systemd as
 PID 1, and checks that the unit starts, is confined, survives a kill and a hang,
 reloads, refuses mistakes, stops, is upgraded and downgraded, removed and purged;
-publishers write meanwhile, and what was acknowledged has to be there, once.
+publishers write meanwhile, and what was acknowledged has to be there, once. In
+the end it does what docs/security.md tells to do, word for word.
 Needs root; without it, says so and succeeds.
 
 Usage: cargo xtask service [OPTIONS]

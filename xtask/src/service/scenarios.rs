@@ -2,6 +2,7 @@
 //! before ended.
 
 pub mod unit;
+mod walk;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -36,7 +37,7 @@ const QUERY_SOURCE: &str = "config/queries/vibration-level.sql";
 type Scenario = (&'static str, fn(&mut Stage) -> Outcome);
 
 /// All steps.
-pub const ALL: [Scenario; 11] = [
+pub const ALL: [Scenario; 12] = [
     ("it installs, starts and says where it listens", install),
     ("it is confined, and sees which boot this is", confinement),
     ("SIGKILL: it comes back with everything", kill),
@@ -51,6 +52,7 @@ pub const ALL: [Scenario; 11] = [
     ("a downgrade keeps data and configuration", downgrade),
     ("removed and installed again, it goes on", remove),
     ("purged, it leaves nothing and asks nothing", purge),
+    ("the walk of docs/security.md, word for word", walk::run),
 ];
 
 fn install(stage: &mut Stage) -> Outcome {
