@@ -130,7 +130,14 @@ fn confinement(stage: &mut Stage) -> Outcome {
 fn kill(stage: &mut Stage) -> Outcome {
     stage.load.during(&stage.machine, |machine| {
         let restarts = restarts(machine)?;
-        machine.run(&["systemctl", "kill", "-s", "KILL", "forebay"])?;
+        machine.run(&[
+            "systemctl",
+            "kill",
+            "--kill-whom=main",
+            "-s",
+            "KILL",
+            "forebay",
+        ])?;
         restarted(machine, restarts)
     })
 }
@@ -141,7 +148,14 @@ fn hang(stage: &mut Stage) -> Outcome {
     stage.machine.run(&["systemctl", "restart", "forebay"])?;
     stage.load.during(&stage.machine, |machine| {
         let restarts = restarts(machine)?;
-        machine.run(&["systemctl", "kill", "-s", "STOP", "forebay"])?;
+        machine.run(&[
+            "systemctl",
+            "kill",
+            "--kill-whom=main",
+            "-s",
+            "STOP",
+            "forebay",
+        ])?;
         restarted(machine, restarts)
     })?;
     let journal = stage
