@@ -1,4 +1,7 @@
 //! Failed logins per address: some are mistakes, many are an attack.
+//!
+//! A login that succeeds forgives none: whoever has one password could guess at all
+//! others by showing it now and then.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -51,11 +54,6 @@ impl Limiter {
         bucket.full_at = bucket.full_at.max(now) + REFILL;
     }
 
-    /// Forgets an address that has logged in.
-    pub fn succeeded(&mut self, address: IpAddr) {
-        self.buckets.remove(&network(address));
-    }
-
     fn forget(&mut self, now: Duration) {
         self.buckets.retain(|_, bucket| bucket.full_at > now);
         if self.buckets.len() >= ADDRESSES_MAX {
@@ -101,8 +99,6 @@ mod tests {
         assert!(limiter.may_try(bad, NOW + REFILL));
         limiter.failed(bad, NOW + REFILL);
         assert!(!limiter.may_try(bad, NOW + REFILL));
-        limiter.succeeded(bad);
-        assert!(limiter.may_try(bad, NOW + REFILL));
     }
 
     #[test]

@@ -454,13 +454,11 @@ impl Access {
         user: &str,
         is_right: bool,
     ) -> Result<Visitor, LoginError> {
-        let mut limiter = self.shared.limiter.lock();
         if is_right {
-            limiter.succeeded(address);
             return Ok(Visitor::logged_in(user, address, protocol));
         }
-        limiter.failed(address, self.shared.started.elapsed());
-        drop(limiter);
+        let now = self.shared.started.elapsed();
+        self.shared.limiter.lock().failed(address, now);
         self.shared
             .denials
             .login(protocol, address, "with a wrong name or password");
