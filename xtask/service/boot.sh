@@ -54,5 +54,8 @@ rm -f usr/sbin/policy-rc.d
 
 pivot_root . mnt
 umount -l /mnt
+# As systemd itself does on hardware: what it mounts for a service, its credentials
+# for example, appears where the service looks.
+mount --make-rshared /
 exec env -i container=forebay-test PATH=/usr/sbin:/usr/bin:/sbin:/bin \
     /lib/systemd/systemd --system --unit=basic.target --show-status=false
