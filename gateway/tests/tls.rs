@@ -283,14 +283,22 @@ fn http_answers_over_tls_and_plain_beside_it() {
         .unwrap();
     assert!(!matches!(plain_text.read(&mut [0; 4]), Ok(1..)));
     let config = dir.client(None, V13);
-    let mut stream = client::connect(&node.address("http_tls"), &config).unwrap();
-    // The handler looks at the address of the client.
-    let request = "POST /api/v1/reload HTTP/1.1\r\nHost: hub\r\nContent-Type: application/json\r\n\
-                   Content-Length: 0\r\nConnection: close\r\n\r\n";
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    // The handler looks at the address of the client, and at the name that it has for
+    // the node: a page from elsewhere has another one.
+    for (name, expected) in [("localhost", "200 OK"), ("hub", "403 Forbidden")] {
+        let mut stream = client::connect(&node.address("http_tls"), &config).unwrap();
+        let request = format!(
+            "POST /api/v1/reload HTTP/1.1\r\nHost: {name}\r\nContent-Type: application/json\r\n\
+             Content-Length: 0\r\nConnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {expected}")),
+            "{answer}"
+        );
+    }
     assert!(client::http(&node.address("http"), "/healthz").ends_with("ok\n"));
     assert_eq!(node.terminate().code(), Some(0));
 }

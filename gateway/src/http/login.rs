@@ -122,7 +122,7 @@ impl Viewer {
         }
         let refused = match (self.access.is_open(), &self.visitor.user) {
             (true, _) => {
-                let reason = "this can be asked for on the machine of the node only\n";
+                let reason = "this can be asked for on the machine of the node only, at localhost or a loopback address, without a proxy\n";
                 (StatusCode::FORBIDDEN, reason.to_owned()).into_response()
             }
             (false, None) => unauthorized(LoginError::Needed),
